@@ -1,0 +1,117 @@
+//! What is known of outgoing users and identities: the `senders` topic, one row each, written by the scorer that owns
+//! the user's partition, mirrored by ingress.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::verdict::Identity;
+use crate::{Domain, Timestamp, UserId};
+
+/// A lock of an identity or of a user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lock {
+    pub since: Timestamp,
+    /// Absent: only a person unlocks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    pub by: String,
+    pub reason: String,
+}
+
+impl Lock {
+    #[must_use]
+    pub fn holds_at(&self, now: Timestamp) -> bool {
+        self.until.is_none_or(|until| now < until)
+    }
+}
+
+/// A row of `senders`: a user (no identity) or one of its identities.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SenderRow {
+    pub user: UserId,
+    pub domain: Domain,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
+    /// Which rule found the identity last.
+    #[serde(default)]
+    pub identity_source: String,
+    pub first_seen: Timestamp,
+    pub last_seen: Timestamp,
+    /// Messages, since `first_seen`.
+    pub released: u64,
+    /// Messages, since `first_seen`.
+    pub quarantined: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<Lock>,
+    /// The last locks, newest last, at most 20: what was done, by whom and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lock_history: Vec<LockChange>,
+}
+
+/// One entry of a lock history.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockChange {
+    pub at: Timestamp,
+    pub locked: bool,
+    pub by: String,
+    pub reason: String,
+}
+
+/// Record key: user, NUL, `user` or `identity`, NUL, sub-id.
+#[must_use]
+pub fn key(user: &UserId, identity: Option<&Identity>) -> bytes::Bytes {
+    match identity {
+        None => format!("{user}\0user\0").into(),
+        Some(identity) => format!("{user}\0identity\0{identity}").into(),
+    }
+}
+
+/// All rows, folded from the topic.
+#[derive(Clone, Debug, Default)]
+pub struct SendersView {
+    rows: BTreeMap<Bytes, SenderRow>,
+}
+
+impl SendersView {
+    /// Takes one record of `senders`.
+    ///
+    /// # Errors
+    /// When the value is no row.
+    pub fn apply(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), serde_json::Error> {
+        match value {
+            Some(value) => {
+                let row = serde_json::from_slice(value)?;
+                self.rows.insert(Bytes::copy_from_slice(key), row);
+            }
+            None => {
+                self.rows.remove(key);
+            }
+        }
+        Ok(())
+    }
+
+    #[must_use]
+    pub fn get(&self, user: &UserId, identity: Option<&Identity>) -> Option<&SenderRow> {
+        self.rows.get(&key(user, identity))
+    }
+
+    /// The lock that holds now: of the user, else of the identity.
+    #[must_use]
+    pub fn lock(&self, user: &UserId, identity: Option<&Identity>, now: Timestamp) -> Option<&Lock> {
+        let holds = |row: Option<&'_ SenderRow>| {
+            row.is_some_and(|r| r.lock.as_ref().is_some_and(|l| l.holds_at(now)))
+        };
+        let of_user = self.get(user, None);
+        if holds(of_user) {
+            return of_user.and_then(|row| row.lock.as_ref());
+        }
+        let of_identity = identity.and_then(|identity| self.get(user, Some(identity)));
+        if holds(of_identity) { of_identity.and_then(|row| row.lock.as_ref()) } else { None }
+    }
+
+    pub fn rows(&self) -> impl Iterator<Item = &SenderRow> {
+        self.rows.values()
+    }
+}

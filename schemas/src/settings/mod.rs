@@ -1,0 +1,15 @@
+//! Settings that administrators change while Mailweir runs: the records of `settings`, and the view folded from them.
+
+mod record;
+mod user;
+mod view;
+
+pub use record::{
+    Change, DkimAlgorithm, DkimKey, DomainSettings, EgressPool, EgressSource, OutgoingUser, Setting,
+    StaticRoute, UserAuth, WeightedSource,
+};
+pub use user::{
+    CheckMode, Effective, HeldAction, IdentityRule, Limits, Occurrence, QuarantineResponse, SpamAction,
+    UserSettings,
+};
+pub use view::SettingsView;
