@@ -115,7 +115,7 @@ impl Member {
             Action::Unlock { user, domain, identity, reason } => {
                 let change =
                     LockChange { at: now, locked: false, by: command.by.clone(), reason: cut_reason(reason) };
-                self.unlock(batch, partition, user, domain, identity.as_ref(), change)
+                self.unlock(batch, partition, user, domain, identity.as_ref(), &change)
             }
             // `for_scorer` let nothing else through.
             _ => Ok(impossible("not a command for the scorer")),
@@ -247,7 +247,7 @@ impl Member {
         user: &UserId,
         domain: &Domain,
         identity: Option<&Identity>,
-        change: LockChange,
+        change: &LockChange,
     ) -> Result<Answer, LogError> {
         if !self.owned_mut(partition)?.senders.unlock(user, identity, change.clone()) {
             return Ok(nothing_to_do(format!("{} is not locked", whose(user, identity))));

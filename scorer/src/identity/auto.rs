@@ -87,8 +87,10 @@ fn named(account: &str) -> Option<String> {
     (!account.is_empty() && !shared).then_some(account)
 }
 
-/// The script, with the directory or site it belongs to where that is told.
-fn script(section: &HeaderSection<'_>) -> Option<(String, &'static str)> {
+/// The script that made the message, with the directory or site it belongs to where that is told, and the field that
+/// says so.
+#[must_use]
+pub fn script(section: &HeaderSection<'_>) -> Option<(String, &'static str)> {
     let originating = section.last("x-php-originating-script").and_then(|field| script_name(&field.text()));
     if let Some(script) = originating {
         let name = script.split_once(':').map_or(script.as_str(), |(_, name)| name);
