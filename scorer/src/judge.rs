@@ -26,7 +26,7 @@ use crate::checks::{self, Found};
 use crate::content::{self, Content};
 use crate::evidence;
 use crate::facts::Facts;
-use crate::identity::{self, Identified};
+use crate::identity::{self, Identified, Rule};
 use crate::policy::Policy;
 use crate::state::Senders;
 use crate::summary;
@@ -89,6 +89,10 @@ pub fn judge(
     // Whoever looks into an account wants to know which of its scripts it was.
     if let Some((script, _)) = identity::auto::script(&facts.header) {
         symbols.push(evidence::symbol("SCRIPT", 0.0, &script));
+    }
+    let by_fields = policy.identification.iter().any(|rule| matches!(rule, Rule::Auto));
+    if let Some(fields) = by_fields.then(|| identity::auto::disagreement(&facts.header)).flatten() {
+        symbols.push(evidence::symbol("IDENTITY_FIELDS_DISAGREE", 0.0, &fields));
     }
     write(&facts, accepted, policy, identified, decision, symbols, now)
 }
