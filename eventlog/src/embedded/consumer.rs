@@ -96,16 +96,19 @@ impl EmbeddedConsumer {
         Ok((!gained.is_empty()).then_some(Polled::Assigned(gained)))
     }
 
-    /// Records of the owned partitions, each in its turn.
+    /// Records of the owned partitions, each in its turn. Places move only at the end, when nothing is awaited any more:
+    /// a poll that is cancelled has not passed over what it did not give.
     async fn fetch(&mut self, max: usize) -> Result<Option<Polled>, LogError> {
         let mut found = Vec::new();
+        let mut moves = Vec::new();
+        let mut turn = self.turn;
         for of in in_turn(&self.owned, self.turn) {
-            let Some(place) = self.owned.get_mut(&of) else { continue };
+            let Some(place) = self.owned.get(&of) else { continue };
+            let mut position = place.position;
             loop {
-                let (records, next) =
-                    self.shared.fetch(place.index, place.position, max - found.len()).await?;
-                let moved = next != place.position;
-                place.position = next;
+                let (records, next) = self.shared.fetch(place.index, position, max - found.len()).await?;
+                let moved = next != position;
+                position = next;
                 let is_empty = records.is_empty();
                 found.extend(records);
                 // A gap without records is passed over at once.
@@ -113,13 +116,20 @@ impl EmbeddedConsumer {
                     break;
                 }
             }
+            moves.push((of, position));
             if !found.is_empty() {
-                self.turn = Some(of);
+                turn = Some(of);
             }
             if found.len() >= max {
                 break;
             }
         }
+        for (of, position) in moves {
+            if let Some(place) = self.owned.get_mut(&of) {
+                place.position = position;
+            }
+        }
+        self.turn = turn;
         Ok((!found.is_empty()).then_some(Polled::Records(found)))
     }
 
