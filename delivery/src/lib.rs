@@ -1,1 +1,33 @@
+//! SMTP out: from `released` to the remote `250`, with everything that can go wrong between.
+//!
+//! A message's way through here: `run` takes it from the log, `route` groups its recipients by site and `egress` chooses
+//! where it leaves from, `site` keeps the connections, `content` and `dkim` make the bytes, `client` speaks SMTP,
+//! `outcome` says what came of it, `lane` keeps what is to be tried again, `dsn` tells the sender.
 
+pub mod run;
+mod source;
+mod records;
+pub mod route;
+pub mod dns;
+pub mod egress;
+mod site;
+pub mod header;
+pub mod content;
+pub mod convert;
+pub mod dkim;
+pub mod client;
+pub mod stuffing;
+pub mod outcome;
+pub mod retry;
+pub mod lane;
+mod lane_commands;
+pub mod dsn;
+mod metrics;
+mod config;
+mod error;
+
+pub use config::Config;
+pub use error::Error;
+pub use metrics::Metrics;
+pub use retry::RetrySchedule;
+pub use run::run;
