@@ -52,6 +52,9 @@ pub enum Classification {
     DateOff,
     RawSubject,
     MissingDate,
+    MissingFrom,
+    ManyFrom,
+    MalformedHeader,
     #[serde(other)]
     Unknown,
 }
@@ -197,6 +200,21 @@ impl Classification {
                 "Blocked: raw non-ASCII Subject",
             ),
             C::MissingDate => ("missing_date", "it has no Date", content, "Blocked: Date is missing"),
+            C::MissingFrom => {
+                ("missing_from", "it has no From with a valid mailbox", content, "Blocked: From is missing")
+            }
+            C::ManyFrom => (
+                "many_from",
+                "its From has more than one author",
+                content,
+                "Blocked: more than one author in From",
+            ),
+            C::MalformedHeader => (
+                "malformed_header",
+                "its header section has lines that are no fields (RFC 5322 2.2)",
+                content,
+                "Blocked: malformed header section",
+            ),
             C::Unknown => ("unknown", "a class that this version does not know", policy, "Blocked"),
         }
     }

@@ -1,1 +1,43 @@
+//! The scorer: judges what ingress accepted. It owns the state of its users: what is decided about them is decided
+//! here, in the order of their partition, and written in one step with the offsets.
+//!
+//! The journey of a message: `run` polls it, `batch` takes it up, `policy` says by which settings, `judge` decides:
+//! it asks `identity` who sent it, `checks` and `content` what is wrong with it, `state` whether its sender is locked;
+//! `outputs` writes what follows, `batch` commits it. `commands` is what people ask for, `timers` what time brings,
+//! `replay` how a partition's state comes back after a restart or a move.
 
+pub mod run;
+
+mod batch;
+mod commands;
+mod outputs;
+mod replay;
+mod timers;
+
+pub mod policy;
+
+pub mod address_list;
+pub mod checks;
+pub mod content;
+pub mod evidence;
+pub mod facts;
+pub mod header;
+pub mod identity;
+pub mod judge;
+pub mod mime;
+pub mod score_file;
+pub mod state;
+pub mod summary;
+pub mod zip;
+
+pub mod error;
+pub mod metrics;
+
+#[cfg(test)]
+mod samples;
+
+pub use error::Error;
+pub use judge::{Judgement, judge};
+pub use metrics::Metrics;
+pub use run::{Config, run};
+pub use score_file::score_message;

@@ -1,0 +1,207 @@
+//! One batch: messages and commands taken up in the order of their partitions, everything that follows from them
+//! committed in one step with their offsets.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use eventlog::{Consumer, LogError, NewRecord, Record, bodies};
+use schemas::quarantine::QuarantineRow;
+use schemas::topics::TopicPartition;
+use schemas::verdict::{Disposition, VerdictEvent};
+use schemas::{Envelope, MessageId, Timestamp, Topic, spool};
+
+use crate::judge::{self, Judgement};
+use crate::outputs;
+use crate::policy::{self, Policy};
+use crate::run::Member;
+
+/// A commit is not made larger than about this, in bytes.
+const MAX_COMMIT_BYTES: usize = 16 * 1024 * 1024;
+
+/// What will be committed together.
+#[derive(Default)]
+pub struct Batch {
+    pub outputs: Vec<NewRecord>,
+    bytes: usize,
+    /// For each partition, the offset after the last record that is done.
+    next: BTreeMap<TopicPartition, u64>,
+    /// Messages that this batch puts into `quarantined`: index of the output, partition, row.
+    quarantined: Vec<(usize, u32, QuarantineRow)>,
+}
+
+impl Batch {
+    pub fn push(&mut self, output: NewRecord) {
+        self.bytes += output.value.as_ref().map_or(0, Bytes::len);
+        self.outputs.push(output);
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.bytes >= MAX_COMMIT_BYTES
+    }
+
+    /// The record at `position` is done once this batch is committed.
+    pub fn done(&mut self, record: &Record) {
+        self.next.insert(record.position.topic_partition(), record.position.offset + 1);
+    }
+
+    /// `true` when the place of `id` in `quarantined` becomes known only with the commit of this batch.
+    pub fn quarantines(&self, id: MessageId) -> bool {
+        self.quarantined.iter().any(|(_, _, row)| row.message.id == id)
+    }
+}
+
+impl Member {
+    /// Takes up `records`, and commits.
+    ///
+    /// # Errors
+    /// What a commit or a read says; nothing of what was not committed remains, so the state must be rebuilt.
+    pub async fn process(&mut self, consumer: &mut dyn Consumer, records: &[Record]) -> Result<(), LogError> {
+        let now = self.clock.now();
+        self.forget_policies_of_old_settings();
+        let mut batch = self.begin_batch();
+        for record in records {
+            if batch.is_full() {
+                self.commit(consumer, std::mem::replace(&mut batch, Batch::default())).await?;
+                batch = self.begin_batch();
+            }
+            match record.position.topic {
+                Topic::Accepted => self.take_message(&mut batch, record, now).await?,
+                Topic::Commands => self.take_command(consumer, &mut batch, record, now).await?,
+                other => {
+                    tracing::error!(topic = %other, "a record of a topic that was not asked for is passed over")
+                }
+            }
+            batch.done(record);
+        }
+        self.commit(consumer, batch).await
+    }
+
+    /// A batch that begins with the rows whose place became known with the last commit.
+    pub fn begin_batch(&mut self) -> Batch {
+        let mut batch = Batch::default();
+        for partition in self.partitions.values_mut() {
+            for row in std::mem::take(&mut partition.unplaced) {
+                batch.push(outputs::row(&row));
+            }
+        }
+        batch
+    }
+
+    /// Commits, and puts down what the commit made known. With no record done, the current offsets go along.
+    pub async fn commit(&mut self, consumer: &mut dyn Consumer, mut batch: Batch) -> Result<(), LogError> {
+        for partition in self.partitions.values_mut() {
+            for row in partition.senders.take_dirty() {
+                batch.push(outputs::sender_row(row));
+            }
+        }
+        let next: Vec<_> =
+            if batch.next.is_empty() { consumer.positions() } else { batch.next.into_iter().collect() };
+        if batch.outputs.is_empty() && next.is_empty() {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let positions = consumer.commit(batch.outputs, &next).await?;
+        self.metrics.commits.inc();
+        self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
+        for (index, partition, mut row) in batch.quarantined {
+            let (Some(position), Some(state)) = (positions.get(index), self.partitions.get_mut(&partition))
+            else {
+                continue;
+            };
+            row.position = *position;
+            state.quarantined.put(&row);
+            state.unplaced.push(row);
+        }
+        Ok(())
+    }
+
+    async fn take_message(
+        &mut self,
+        batch: &mut Batch,
+        record: &Record,
+        now: Timestamp,
+    ) -> Result<(), LogError> {
+        let value = record.value.clone().unwrap_or_default();
+        let (envelope, inline): (Envelope, Bytes) = match spool::decode(&value) {
+            Ok(decoded) => decoded,
+            Err(error) => {
+                // It can be neither judged nor delivered. It stands in `accepted` until its retention is over.
+                self.metrics.undecodable.inc();
+                tracing::error!(position = %record.position, %error, "an accepted record does not parse, it is passed over");
+                return Ok(());
+            }
+        };
+        let policy = self.policy(&envelope);
+        let judgement = match bodies::load(self.log.as_ref(), &envelope, inline.clone()).await {
+            Ok(message) => self.judge(&envelope, &message, record, &policy, now)?,
+            Err(error @ LogError::Damaged { .. }) => {
+                self.metrics.bodies_lost.inc();
+                tracing::error!(message.id = %envelope.id, %error, "the body of an accepted message is gone");
+                judge::body_lost(&envelope, record.position, &policy, &error.to_string(), now)
+            }
+            Err(error) => return Err(error),
+        };
+        // In `bodies`, the message stays where it is.
+        let inline = if envelope.chunks.is_empty() { inline } else { Bytes::new() };
+        self.write_judgement(batch, record.position.partition, judgement, envelope, &inline)
+    }
+
+    fn judge(
+        &self,
+        envelope: &Envelope,
+        message: &[u8],
+        record: &Record,
+        policy: &Policy,
+        now: Timestamp,
+    ) -> Result<Judgement, LogError> {
+        let started = Instant::now();
+        let senders = &self.owned(record.position.partition)?.senders;
+        let judgement = judge::judge(envelope, message, record.position, policy, senders, now);
+        self.metrics.judge_seconds.observe(started.elapsed().as_secs_f64());
+        Ok(judgement)
+    }
+
+    fn write_judgement(
+        &mut self,
+        batch: &mut Batch,
+        partition: u32,
+        judgement: Judgement,
+        envelope: Envelope,
+        message: &[u8],
+    ) -> Result<(), LogError> {
+        self.metrics.judged(&judgement.verdict);
+        let id = envelope.id;
+        let is_released = judgement.verdict.disposition == Disposition::Release;
+        if let Some(reply_partition) = self.reply_partition(envelope.reply_partition) {
+            batch.push(outputs::session_reply(reply_partition, id, judgement.reply()));
+        }
+        let head = outputs::head(&judgement, envelope);
+        let topic = if is_released { Topic::Released } else { Topic::Quarantined };
+        let index = batch.outputs.len();
+        batch.push(outputs::judged(topic, &head, message));
+        if !is_released {
+            let row = outputs::new_row(&judgement.verdict);
+            batch.push(outputs::row(&row));
+            self.owned_mut(partition)?.quarantined.put(&row);
+            batch.quarantined.push((index, partition, row));
+        }
+        let verdict = judgement.verdict;
+        if !verdict.message.own {
+            let senders = &mut self.owned_mut(partition)?.senders;
+            senders.count(&verdict.message, &verdict.identity_source, is_released);
+            if senders.get(&verdict.message.user, Some(&verdict.message.identity)).is_none() {
+                self.metrics.identities_without_row.inc();
+            }
+        }
+        let user = verdict.message.user.clone();
+        batch.push(outputs::event(&user, Some(id), &VerdictEvent::Judged(verdict)));
+        Ok(())
+    }
+
+    fn policy(&mut self, envelope: &Envelope) -> Arc<Policy> {
+        let settings = &self.settings;
+        self.policies.of(envelope, || policy::effective(&settings.read(), &envelope.user, &envelope.domain))
+    }
+}

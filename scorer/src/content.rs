@@ -1,0 +1,97 @@
+//! What the text of a message says. Today: the two test strings with which an operator tries the way of a blocked
+//! message. The statistical classifier stands here, beside them, and gives its symbols and weights to the same list.
+
+use memchr::memmem;
+use schemas::settings::CheckMode;
+use schemas::verdict::{Classification, Symbol};
+
+use crate::evidence;
+use crate::facts::Facts;
+use crate::mime::Encoding;
+use crate::policy::Policy;
+
+/// The generic test for unsolicited bulk mail (SpamAssassin's `sample-spam.txt`); in two pieces, so that this file is
+/// no spam.
+const GTUBE: &str = concat!("XJS*C4JDBQADN1.NSBN3*2IDNEN*", "GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X");
+/// The test file of anti-malware scanners (EICAR); in two pieces, so that this file is no such file.
+const EICAR: &str = concat!("X5O!P%@AP[4\\PZX54(P^)7CC)7}$", "EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*");
+/// Of an encoded part, this much is looked at, in bytes.
+const MAX_DECODED_BYTES: usize = 256 * 1024;
+
+/// What the content is found to be.
+#[derive(Debug, Default)]
+pub struct Content {
+    pub symbols: Vec<Symbol>,
+    pub is_virus: bool,
+    pub is_spam: bool,
+}
+
+#[must_use]
+pub fn examine(facts: &Facts<'_>, policy: &Policy) -> Content {
+    let mut content = Content::default();
+    if is_eicar(facts) {
+        content.is_virus = true;
+        content.symbols.push(evidence::symbol("EICAR", 1.0, "the test file for virus scanners"));
+    }
+    match policy.mode(Classification::Spam) {
+        CheckMode::Off => {}
+        mode if has_gtube(facts) => {
+            content.is_spam = mode == CheckMode::Block;
+            content.symbols.push(evidence::symbol("GTUBE", 1.0, "the test string for spam filters"));
+        }
+        CheckMode::Count | CheckMode::Block => {}
+    }
+    content
+}
+
+fn has_gtube(facts: &Facts<'_>) -> bool {
+    let body = &facts.message[facts.header.body_at()..];
+    memmem::find(body, GTUBE.as_bytes()).is_some()
+        || facts.structure().parts.iter().any(|part| {
+            part.is_text()
+                && part.encoding == Encoding::Base64
+                && memmem::find(&part.decoded_start(MAX_DECODED_BYTES), GTUBE.as_bytes()).is_some()
+        })
+}
+
+/// It counts where a file begins with it, not where somebody writes about it.
+fn is_eicar(facts: &Facts<'_>) -> bool {
+    facts
+        .structure()
+        .parts
+        .iter()
+        .any(|part| !part.is_multipart() && part.decoded_start(EICAR.len()).starts_with(EICAR.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{envelope, policy};
+
+    fn check(message: &str) -> (bool, bool) {
+        let envelope = envelope("a@b.example", &["c@d.example"]);
+        let content = examine(&Facts::of(&envelope, message.as_bytes()), &policy("{}"));
+        (content.is_spam, content.is_virus)
+    }
+
+    #[test]
+    fn test_strings_are_found() {
+        assert_eq!(check(&format!("Subject: x\r\n\r\nhello\r\n{GTUBE}\r\n")), (true, false));
+        assert_eq!(check(&format!("Subject: {GTUBE}\r\n\r\nhello\r\n")), (false, false));
+        assert_eq!(check(&format!("Subject: x\r\n\r\n{EICAR}\r\n")), (false, true));
+        assert_eq!(check(&format!("Subject: x\r\n\r\nabout {EICAR}\r\n")), (false, false));
+        let encoded = "WEpTKkM0SkRCUUFETjEuTlNCTjMqMklETkVOKkdUVUJFLVNUQU5EQVJELUFOVEktVUJFLVRFU1Qt\r\nRU1BSUwqQy4zNFg=";
+        assert_eq!(check(&format!("Content-Transfer-Encoding: base64\r\n\r\n{encoded}\r\n")), (true, false));
+    }
+
+    #[test]
+    fn the_spam_test_can_be_switched() {
+        let envelope = envelope("a@b.example", &["c@d.example"]);
+        let message = format!("\r\n{GTUBE}\r\n");
+        let facts = Facts::of(&envelope, message.as_bytes());
+        let off = examine(&facts, &policy(r#"{"checks": {"spam": "off"}}"#));
+        assert!(!off.is_spam && off.symbols.is_empty());
+        let count = examine(&facts, &policy(r#"{"checks": {"spam": "count"}}"#));
+        assert!(!count.is_spam && count.symbols.len() == 1);
+    }
+}

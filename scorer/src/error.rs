@@ -1,0 +1,12 @@
+//! What ends a scorer. What may pass by (an unavailable log, a lost partition) is tried again and ends nothing.
+
+/// An error of the scorer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The log was closed under it, or says that its caller is at fault.
+    #[error("the scorer cannot go on: {0}")]
+    Log(#[from] eventlog::LogError),
+    /// A member of the group panicked: a defect.
+    #[error("a scorer task died: {0}")]
+    Task(#[from] tokio::task::JoinError),
+}

@@ -1,0 +1,244 @@
+//! The verdict: a pure function of (locks, settings, envelope, message, now).
+//!
+//! What decides, from the strongest; a row that applies ends it:
+//!
+//! | # | found | classification | disposition |
+//! |---|---|---|---|
+//! | 1 | mail of our own | `own` | release, nothing else is asked |
+//! | 2 | malware | `virus` | quarantine, whatever lists or observation say |
+//! | 3 | the user or identity is locked | `locked_sender` | quarantine: somebody decided so, no list lifts it |
+//! | 4 | a mail loop (check in block mode) | `too_many_received` | quarantine: let go on, it would never end |
+//! | 5 | sender on the allow list, or every recipient on it | `allow_listed` | release |
+//! | 6 | sender, or any recipient, on a block list | `blocked_sender`, `blocked_recipient` | quarantine (observed: release) |
+//! | 7 | a structure check in block mode | of the first in `checks::CHECKS` | quarantine (observed: release) |
+//! | 8 | spam | `spam` | quarantine (observed: release) |
+//! | 9 | nothing of that | `clean` | release |
+//!
+//! "Observed": with `spam_action = "observe"` what rows 6 to 8 would block is released as `observe_only`. Whatever row
+//! decides, every finding stands in the symbols with its evidence. Limits, and the holds that follow from them, belong
+//! between rows 5 and 6.
+
+use schemas::settings::{QuarantineResponse, SpamAction};
+use schemas::verdict::{Classification, Disposition, MessageSummary, RemoveField, Symbol, Verdict};
+use schemas::{EnhancedCode, Envelope, Position, SmtpReply, Timestamp};
+
+use crate::checks::{self, Found};
+use crate::content::{self, Content};
+use crate::evidence;
+use crate::facts::Facts;
+use crate::identity::{self, Identified};
+use crate::policy::Policy;
+use crate::state::Senders;
+use crate::summary;
+
+/// A verdict with what the record of the message needs besides.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judgement {
+    pub verdict: Verdict,
+    pub remove_fields: Vec<RemoveField>,
+    /// What the client gets when the message goes to quarantine.
+    pub quarantine_response: QuarantineResponse,
+}
+
+impl Judgement {
+    /// The reply for the session that waits.
+    #[must_use]
+    pub fn reply(&self) -> SmtpReply {
+        let message = &self.verdict.message;
+        let refused = self.verdict.disposition == Disposition::Quarantine
+            && self.quarantine_response == QuarantineResponse::Reject;
+        if refused {
+            message.classification.reply(message.id)
+        } else {
+            SmtpReply::new(250, EnhancedCode(2, 0, 0), format!("queued as {}", message.id))
+        }
+    }
+}
+
+/// Judges one message. `accepted`: where it stands; `now`: when it is judged.
+#[must_use]
+pub fn judge(
+    envelope: &Envelope,
+    message: &[u8],
+    accepted: Position,
+    policy: &Policy,
+    senders: &Senders,
+    now: Timestamp,
+) -> Judgement {
+    let facts = Facts::of(envelope, message);
+    let identified = identity::identify(&policy.identification, &facts.header, envelope);
+    if envelope.origin.is_some() {
+        let own = (Classification::Own, Disposition::Release);
+        return write(&facts, accepted, policy, identified, own, Vec::new(), now);
+    }
+    let lists = Lists::ask(&facts, policy);
+    let lock = senders.lock(&envelope.user, &identified.identity, now);
+    let found = checks::run(&facts, policy);
+    let content = content::examine(&facts, policy);
+
+    let decision = decide(lock.is_some(), &lists, &found, &content, policy.spam_action);
+    let mut symbols = Vec::new();
+    if let Some(lock) = lock {
+        let of = if lock.of_user { "user" } else { "identity" };
+        let evidence = format!("{of}, by {}: {}", lock.lock.by, lock.lock.reason);
+        symbols.push(evidence::symbol("LOCKED_SENDER", 1.0, &evidence));
+    }
+    symbols.extend(lists.symbols());
+    symbols.extend(content.symbols);
+    symbols.extend(found.symbols);
+    write(&facts, accepted, policy, identified, decision, symbols, now)
+}
+
+/// The table at the top of this file.
+fn decide(
+    locked: bool,
+    lists: &Lists,
+    found: &Found,
+    content: &Content,
+    spam_action: SpamAction,
+) -> (Classification, Disposition) {
+    use Classification as C;
+    use Disposition::{Quarantine, Release};
+    if content.is_virus {
+        return (C::Virus, Quarantine);
+    }
+    if locked {
+        return (C::LockedSender, Quarantine);
+    }
+    if found.is_loop {
+        return (C::TooManyReceived, Quarantine);
+    }
+    if lists.allowed.is_some() {
+        return (C::AllowListed, Release);
+    }
+    let blocked_as = (lists.blocked_sender.as_ref().map(|_| C::BlockedSender))
+        .or(lists.blocked_recipient.as_ref().map(|_| C::BlockedRecipient))
+        .or(found.blocked_as)
+        .or(content.is_spam.then_some(C::Spam));
+    match (blocked_as, spam_action) {
+        (None, _) => (C::Clean, Release),
+        (Some(_), SpamAction::Observe) => (C::ObserveOnly, Release),
+        (Some(classification), SpamAction::Enforce) => (classification, Quarantine),
+    }
+}
+
+/// What the allow and block lists say, each with the entry's address.
+#[derive(Debug, Default)]
+struct Lists {
+    allowed: Option<String>,
+    blocked_sender: Option<String>,
+    blocked_recipient: Option<String>,
+}
+
+impl Lists {
+    fn ask(facts: &Facts<'_>, policy: &Policy) -> Self {
+        // The sender is the reverse-path, or the author: either on a list is enough.
+        let sender_on = |list: &crate::address_list::AddressList| {
+            if list.is_empty() {
+                return None;
+            }
+            let senders = facts.envelope.reverse_path.mailbox().into_iter().chain(facts.header_from());
+            senders.into_iter().find(|mailbox| list.contains(mailbox)).map(ToString::to_string)
+        };
+        let recipients = || facts.envelope.recipients.iter().map(|recipient| &recipient.forward_path);
+        // One allowed recipient must not carry a message to all the others.
+        let all_allowed = !policy.allow_recipients.is_empty()
+            && !facts.envelope.recipients.is_empty()
+            && recipients().all(|mailbox| policy.allow_recipients.contains(mailbox));
+        Lists {
+            allowed: sender_on(&policy.allow_senders)
+                .or_else(|| all_allowed.then(|| "every recipient".to_owned())),
+            blocked_sender: sender_on(&policy.block_senders),
+            blocked_recipient: recipients()
+                .find(|mailbox| policy.block_recipients.contains(mailbox))
+                .map(ToString::to_string),
+        }
+    }
+
+    fn symbols(&self) -> impl Iterator<Item = Symbol> {
+        let entry = |name: &str, weight, found: &Option<String>| {
+            found.as_ref().map(|evidence| evidence::symbol(name, weight, evidence))
+        };
+        [
+            entry("ALLOW_LISTED", 0.0, &self.allowed),
+            entry("BLOCKED_SENDER", 1.0, &self.blocked_sender),
+            entry("BLOCKED_RECIPIENT", 1.0, &self.blocked_recipient),
+        ]
+        .into_iter()
+        .flatten()
+    }
+}
+
+fn write(
+    facts: &Facts<'_>,
+    accepted: Position,
+    policy: &Policy,
+    identified: Identified,
+    (classification, disposition): (Classification, Disposition),
+    mut symbols: Vec<Symbol>,
+    now: Timestamp,
+) -> Judgement {
+    evidence::bound(&mut symbols);
+    let envelope = facts.envelope;
+    let score = symbols.iter().map(|symbol| symbol.weight).sum::<f32>().clamp(0.0, 1.0);
+    let message = MessageSummary {
+        id: envelope.id,
+        accepted_at: envelope.accepted_at,
+        user: envelope.user.clone(),
+        domain: envelope.domain.clone(),
+        identity: identified.identity,
+        reverse_path: envelope.reverse_path.clone(),
+        header_from: facts.header_from().map(|mailbox| mailbox.domain().clone()),
+        classification,
+        size_bytes: envelope.size_bytes,
+        header_message_id: summary::header_message_id(facts),
+        client_queue_id: summary::client_queue_id(facts),
+        subject: summary::subject(facts),
+        own: classification == Classification::Own,
+    };
+    let verdict = Verdict {
+        message,
+        at: now,
+        disposition,
+        score,
+        symbols,
+        identity_source: identified.source,
+        policy_version: policy.version,
+        model_version: None,
+        client: envelope.client.clone(),
+        recipients: envelope.recipients.iter().map(|r| r.forward_path.clone()).collect(),
+        accepted,
+    };
+    Judgement {
+        verdict,
+        remove_fields: identified.remove_fields,
+        quarantine_response: policy.quarantine_response,
+    }
+}
+
+/// A message whose body is gone: it cannot be judged nor delivered, but it must be found.
+#[must_use]
+pub fn body_lost(
+    envelope: &Envelope,
+    accepted: Position,
+    policy: &Policy,
+    why: &str,
+    now: Timestamp,
+) -> Judgement {
+    let facts = Facts::of(envelope, b"");
+    let identified = identity::identify(&policy.identification, &facts.header, envelope);
+    let symbols = vec![evidence::symbol("BODY_LOST", 1.0, why)];
+    write(
+        &facts,
+        accepted,
+        policy,
+        identified,
+        (Classification::Unknown, Disposition::Quarantine),
+        symbols,
+        now,
+    )
+}
+
+#[cfg(test)]
+#[path = "judge_tests.rs"]
+mod tests;

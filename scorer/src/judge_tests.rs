@@ -1,0 +1,117 @@
+use super::*;
+use crate::samples::{NOW, envelope, policy};
+use schemas::Topic;
+use schemas::senders::Lock;
+
+const GTUBE: &str = concat!("XJS*C4JDBQADN1.NSBN3*2IDNEN*", "GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X");
+const EICAR: &str = concat!("X5O!P%@AP[4\\PZX54(P^)7CC)7}$", "EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*");
+const HEADER: &str = "From: a@b.example\r\nDate: Tue, 24 Nov 2026 09:30:00 +0000\r\nSubject: x\r\n";
+
+fn judged(settings: &str, body: &str, senders: &Senders) -> Judgement {
+    let envelope = envelope("a@b.example", &["c@d.example", "e@f.example"]);
+    let accepted = Position { topic: Topic::Accepted, partition: 3, offset: 9 };
+    let message = format!("{HEADER}{body}");
+    judge(&envelope, message.as_bytes(), accepted, &policy(settings), senders, NOW)
+}
+
+fn check(settings: &str, body: &str, senders: &Senders, expect: Classification) -> Judgement {
+    let judgement = judged(settings, body, senders);
+    assert_eq!(judgement.verdict.message.classification, expect, "{settings} {body}");
+    let released = matches!(
+        expect,
+        Classification::Clean
+            | Classification::AllowListed
+            | Classification::ObserveOnly
+            | Classification::Own
+    );
+    assert_eq!(judgement.verdict.disposition == Disposition::Release, released);
+    judgement
+}
+
+fn locked(identity: Option<&str>) -> Senders {
+    let mut senders = Senders::default();
+    let envelope = envelope("a@b.example", &[]);
+    let identity = identity.map(|name| schemas::verdict::Identity(name.into()));
+    let lock = Lock { since: NOW, until: None, by: "root".into(), reason: "abuse".into() };
+    senders.set_lock(&envelope.user, &envelope.domain, identity.as_ref(), lock);
+    senders
+}
+
+#[test]
+fn the_strongest_finding_decides() {
+    let free = Senders::default();
+    let spam = format!("\r\n{GTUBE}\r\n");
+    let virus = format!("\r\n{EICAR}\r\n");
+    let twice = "Subject: again\r\n\r\nx\r\n";
+    let hops = format!("{}\r\nx\r\n", "Received: x\r\n".repeat(101));
+    let allow = r#"{"allow_senders": ["b.example"]}"#;
+    let block = r#"{"block_senders": ["a@b.example"]}"#;
+    let observe = r#"{"spam_action": "observe"}"#;
+    use Classification as C;
+    check("{}", "\r\nhello\r\n", &free, C::Clean);
+    check("{}", &spam, &free, C::Spam);
+    check("{}", &virus, &free, C::Virus);
+    check("{}", twice, &free, C::DuplicateHeader);
+    check(r#"{"checks": {"duplicate_header": "count"}}"#, twice, &free, C::Clean);
+    check(r#"{"checks": {"duplicate_header": "off"}}"#, twice, &free, C::Clean);
+    check(r#"{"checks": {"raw_subject": "block"}}"#, "\r\nx\r\n", &free, C::Clean);
+    check(block, "\r\nhello\r\n", &free, C::BlockedSender);
+    check(r#"{"block_recipients": ["f.example"]}"#, "\r\nx\r\n", &free, C::BlockedRecipient);
+    // lists
+    check(allow, &spam, &free, C::AllowListed);
+    check(allow, &virus, &free, C::Virus);
+    check(allow, &hops, &free, C::TooManyReceived);
+    check(
+        r#"{"allow_senders": ["b.example"], "block_senders": ["a@b.example"]}"#,
+        "\r\nx\r\n",
+        &free,
+        C::AllowListed,
+    );
+    check(r#"{"allow_recipients": ["d.example"]}"#, &spam, &free, C::Spam);
+    check(r#"{"allow_recipients": ["d.example", "f.example"]}"#, &spam, &free, C::AllowListed);
+    // locks
+    check("{}", "\r\nx\r\n", &locked(None), C::LockedSender);
+    check("{}", "\r\nx\r\n", &locked(Some("a@b.example")), C::LockedSender);
+    check("{}", "\r\nx\r\n", &locked(Some("z@b.example")), C::Clean);
+    check(allow, "\r\nx\r\n", &locked(None), C::LockedSender);
+    check("{}", &virus, &locked(None), C::Virus);
+    // observation
+    check(observe, &spam, &free, C::ObserveOnly);
+    check(observe, twice, &free, C::ObserveOnly);
+    check(observe, &virus, &free, C::Virus);
+    check(observe, "\r\nx\r\n", &free, C::Clean);
+    check(observe, "\r\nx\r\n", &locked(None), C::LockedSender);
+}
+
+#[test]
+fn every_finding_is_told_whatever_decides() {
+    let body = format!("Subject: again\r\n\r\n{GTUBE}\r\n");
+    let judgement =
+        check(r#"{"allow_senders": ["b.example"]}"#, &body, &Senders::default(), Classification::AllowListed);
+    let verdict = judgement.verdict;
+    let names: Vec<_> = verdict.symbols.iter().map(|s| s.name.as_str()).collect();
+    assert_eq!(names, ["ALLOW_LISTED", "GTUBE", "DUPLICATE_HEADER"]);
+    assert!((verdict.score - 1.0).abs() < f32::EPSILON);
+    assert_eq!((verdict.policy_version, verdict.identity_source.as_str()), (7, "envelope"));
+    assert_eq!(verdict.message.subject.as_deref(), Some("x"));
+    assert_eq!(verdict.message.header_from.unwrap().as_str(), "b.example");
+}
+
+#[test]
+fn the_session_gets_what_the_settings_say() {
+    let spam = format!("\r\n{GTUBE}\r\n");
+    let reply = |settings: &str, body: &str| judged(settings, body, &Senders::default()).reply().to_string();
+    assert!(reply("{}", &spam).starts_with("550 5.7.1 Blocked as spam, ref 01"));
+    assert!(reply(r#"{"quarantine_response": "accept"}"#, &spam).starts_with("250 2.0.0 queued as 01"));
+    assert!(reply("{}", "\r\nhello\r\n").starts_with("250 2.0.0 queued as 01"));
+}
+
+#[test]
+fn mail_of_our_own_is_not_judged() {
+    let mut envelope = envelope("", &["c@d.example", "e@f.example"]);
+    envelope.origin = Some(schemas::envelope::Origin::Notice { event: "x".into() });
+    let accepted = Position { topic: Topic::Accepted, partition: 3, offset: 9 };
+    let judgement = judge(&envelope, GTUBE.as_bytes(), accepted, &policy("{}"), &locked(None), NOW);
+    assert_eq!(judgement.verdict.message.classification, Classification::Own);
+    assert!(judgement.verdict.message.own && judgement.verdict.symbols.is_empty());
+}

@@ -1,0 +1,179 @@
+//! The settings of one outgoing user, made ready to judge by: lists hashed, rules compiled, modes looked up.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use schemas::settings::{
+    CheckMode, Effective, OutgoingUser, QuarantineResponse, SettingsView, SpamAction, UserAuth, UserSettings,
+};
+use schemas::verdict::Classification;
+use schemas::{Domain, Envelope, UserId};
+
+use crate::address_list::AddressList;
+use crate::checks::CHECKS;
+use crate::identity::Rule;
+
+/// Extensions blocked when the settings name none: what a mail program runs, or hides a program in, at a click. To
+/// block none, switch the check off: `checks = { blocked_attachment = "off" }`.
+const DEFAULT_BLOCKED_EXTENSIONS: [&str; 22] = [
+    "ade", "adp", "bat", "chm", "cmd", "cpl", "exe", "hta", "jar", "jse", "lnk", "msc", "msi", "msp", "mst",
+    "pif", "scf", "scr", "vbe", "vbs", "wsf", "wsh",
+];
+
+/// What a message of one outgoing user is judged by.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Offset of the newest settings record that went into it.
+    pub version: u64,
+    pub identification: Vec<Rule>,
+    pub spam_action: SpamAction,
+    pub quarantine_response: QuarantineResponse,
+    pub require_valid_sender: bool,
+    /// Empty: any.
+    pub from_domains: AddressList,
+    pub allow_senders: AddressList,
+    pub block_senders: AddressList,
+    pub allow_recipients: AddressList,
+    pub block_recipients: AddressList,
+    /// Lower case, without the dot.
+    pub blocked_extensions: Vec<String>,
+    /// One for each of [`CHECKS`], in its order.
+    modes: Vec<CheckMode>,
+    switched: HashMap<String, CheckMode>,
+}
+
+impl Policy {
+    #[must_use]
+    pub fn of(settings: Effective, version: u64) -> Self {
+        let from_domains: Vec<String> = settings.from_domains.iter().map(ToString::to_string).collect();
+        let switched: HashMap<String, CheckMode> = settings.checks.into_iter().collect();
+        let mode = |code: &str, default| switched.get(code).copied().unwrap_or(default);
+        Policy {
+            version,
+            identification: rules(&settings.identification),
+            spam_action: settings.spam_action,
+            quarantine_response: settings.quarantine_response,
+            require_valid_sender: settings.require_valid_sender,
+            from_domains: AddressList::of(&from_domains),
+            allow_senders: AddressList::of(&settings.allow_senders),
+            block_senders: AddressList::of(&settings.block_senders),
+            allow_recipients: AddressList::of(&settings.allow_recipients),
+            block_recipients: AddressList::of(&settings.block_recipients),
+            blocked_extensions: extensions(&settings.blocked_extensions),
+            modes: CHECKS.iter().map(|c| mode(c.classification.code(), c.default_mode)).collect(),
+            switched,
+        }
+    }
+
+    /// The policy in force where nothing is set: for scoring a file.
+    #[must_use]
+    pub fn default_for_files() -> Self {
+        Policy::of(Effective::of(&[&UserSettings::default()], true), 0)
+    }
+
+    /// The mode of number `index` of [`CHECKS`].
+    #[must_use]
+    pub fn check_mode(&self, index: usize) -> CheckMode {
+        self.modes.get(index).copied().unwrap_or(CheckMode::Off)
+    }
+
+    /// The mode of a finding that is no structure check, such as `spam`.
+    #[must_use]
+    pub fn mode(&self, classification: Classification) -> CheckMode {
+        self.switched.get(classification.code()).copied().unwrap_or(CheckMode::Block)
+    }
+}
+
+fn rules(settings: &[schemas::settings::IdentityRule]) -> Vec<Rule> {
+    let compiled = settings.iter().filter_map(|rule| match Rule::compile(rule) {
+        Ok(rule) => Some(rule),
+        Err(error) => {
+            tracing::error!(%error, "an identification rule has no valid regular expression, it is passed over");
+            None
+        }
+    });
+    compiled.collect()
+}
+
+fn extensions(settings: &[String]) -> Vec<String> {
+    if settings.is_empty() {
+        return DEFAULT_BLOCKED_EXTENSIONS.map(str::to_owned).to_vec();
+    }
+    let clean =
+        |extension: &String| extension.trim().trim_start_matches("*.").trim_start_matches('.').to_lowercase();
+    settings.iter().map(clean).filter(|extension| !extension.is_empty()).collect()
+}
+
+/// Policies by user, compiled once per change of the settings.
+#[derive(Default)]
+pub struct Policies {
+    by_user: HashMap<UserId, Arc<Policy>>,
+}
+
+/// Policies kept; a user more and all are compiled anew when they are next needed.
+const MAX_KEPT: usize = 10_000;
+
+impl Policies {
+    /// To be called when the settings changed.
+    pub fn clear(&mut self) {
+        self.by_user.clear();
+    }
+
+    /// The policy for a message. A user that was removed since the message was accepted is judged by the settings of
+    /// its domain.
+    pub fn of(&mut self, envelope: &Envelope, settings: impl FnOnce() -> (Effective, u64)) -> Arc<Policy> {
+        if let Some(policy) = self.by_user.get(&envelope.user) {
+            return Arc::clone(policy);
+        }
+        if self.by_user.len() >= MAX_KEPT {
+            self.by_user.clear();
+        }
+        let (effective, version) = settings();
+        let policy = Arc::new(Policy::of(effective, version));
+        self.by_user.insert(envelope.user.clone(), Arc::clone(&policy));
+        policy
+    }
+}
+
+/// The settings in force for the user of an envelope, and their version.
+#[must_use]
+pub fn effective(settings: &SettingsView, user: &UserId, domain: &Domain) -> (Effective, u64) {
+    let effective = match settings.user(user) {
+        Some(user) => settings.effective(user),
+        None => settings.effective(&removed_user(user, domain)),
+    };
+    (effective, settings.version)
+}
+
+fn removed_user(id: &UserId, domain: &Domain) -> OutgoingUser {
+    let by_login = || UserAuth::Password { login: id.to_string(), password_hash: String::new() };
+    let auth = id.as_str().parse().map_or_else(|_| by_login(), |range| UserAuth::Ip { range });
+    OutgoingUser { domain: domain.clone(), auth, settings: UserSettings::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{envelope, policy};
+
+    #[test]
+    fn a_removed_user_is_judged_by_its_domain() {
+        let envelope = envelope("a@b.example", &["c@d.example"]);
+        let (effective, version) = effective(&SettingsView::default(), &envelope.user, &envelope.domain);
+        assert_eq!(version, 0);
+        assert_eq!(effective.identification, [schemas::settings::IdentityRule::Auto]);
+    }
+
+    #[test]
+    fn a_broken_rule_is_passed_over() {
+        let policy = policy(r#"{"identification": [{"header": "X", "regex": "("}, "user"]}"#);
+        assert!(matches!(policy.identification[..], [Rule::User]));
+    }
+
+    #[test]
+    fn extensions_are_read_however_they_are_written() {
+        let policy = policy(r#"{"blocked_extensions": [".EXE", "*.scr", "js", ""]}"#);
+        assert_eq!(policy.blocked_extensions, ["exe", "scr", "js"]);
+        assert!(super::Policy::default_for_files().blocked_extensions.contains(&"exe".to_owned()));
+    }
+}

@@ -1,0 +1,158 @@
+//! How the state of partitions comes back from the log.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use eventlog::{Log, LogError, Record, TableEvent, TailFrom};
+use schemas::quarantine::QuarantineRow;
+use schemas::senders::SenderRow;
+use schemas::verdict::{Identity, Judged};
+use schemas::{MessageId, Topic, UserId, spool};
+
+use crate::outputs;
+use crate::state::PartitionState;
+
+const ROWS_AT_ONCE: usize = 1000;
+/// How long the search for records that must be there may take without finding one.
+const SEARCH_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Reads `senders` and `quarantine` of these partitions, and finds the place of the messages that a crash left without.
+pub async fn load(log: &Log, partitions: &[u32]) -> Result<HashMap<u32, PartitionState>, LogError> {
+    let mut states: HashMap<u32, PartitionState> =
+        partitions.iter().map(|partition| (*partition, PartitionState::default())).collect();
+    fold(log, Topic::Senders, partitions, &mut states, take_sender).await?;
+    fold(log, Topic::Quarantine, partitions, &mut states, take_quarantined).await?;
+    for (partition, state) in &mut states {
+        place(log, *partition, state).await?;
+    }
+    Ok(states)
+}
+
+async fn fold(
+    log: &Log,
+    topic: Topic,
+    partitions: &[u32],
+    states: &mut HashMap<u32, PartitionState>,
+    take: fn(&mut PartitionState, &Record),
+) -> Result<(), LogError> {
+    let mut table = log.table(topic, Some(partitions)).await?;
+    loop {
+        for event in table.next(ROWS_AT_ONCE).await? {
+            match event {
+                TableEvent::CaughtUp => return Ok(()),
+                TableEvent::Row(record) => {
+                    if let Some(state) = states.get_mut(&record.position.partition) {
+                        take(state, &record);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn take_sender(state: &mut PartitionState, record: &Record) {
+    match &record.value {
+        Some(value) => match serde_json::from_slice::<SenderRow>(value) {
+            Ok(row) => state.senders.put(row),
+            Err(error) => {
+                tracing::error!(position = %record.position, %error, "a senders row does not parse, it is passed over");
+            }
+        },
+        None => {
+            if let Some((user, identity)) = sender_of_key(&record.key) {
+                state.senders.remove(&user, identity.as_ref());
+            }
+        }
+    }
+}
+
+fn take_quarantined(state: &mut PartitionState, record: &Record) {
+    match &record.value {
+        Some(value) => match serde_json::from_slice::<QuarantineRow>(value) {
+            Ok(row) => state.quarantined.put(&row),
+            Err(error) => {
+                tracing::error!(position = %record.position, %error, "a quarantine row does not parse, it is passed over");
+            }
+        },
+        None => {
+            if let Some(id) = message_of_key(&record.key) {
+                state.quarantined.remove(id);
+            }
+        }
+    }
+}
+
+fn sender_of_key(key: &[u8]) -> Option<(UserId, Option<Identity>)> {
+    let mut parts = std::str::from_utf8(key).ok()?.splitn(3, '\0');
+    let (user, kind, sub_id) = (parts.next()?, parts.next()?, parts.next()?);
+    let identity = match kind {
+        "user" => None,
+        "identity" => Some(Identity(sub_id.into())),
+        _ => return None,
+    };
+    Some((UserId(user.into()), identity))
+}
+
+fn message_of_key(key: &[u8]) -> Option<MessageId> {
+    std::str::from_utf8(key).ok()?.rsplit_once('\0')?.1.parse().ok()
+}
+
+/// A row is written with its message, so that it cannot be missed, but first with the position in `accepted`: that in
+/// `quarantined` is known only after the commit. When a crash came between that commit and the next, the record is
+/// searched for: it stands behind every one whose place is known.
+async fn place(log: &Log, partition: u32, state: &mut PartitionState) -> Result<(), LogError> {
+    let mut missing: HashMap<MessageId, _> =
+        state.quarantined.unplaced().map(|(id, entry)| (id, (entry.since, entry.by.clone()))).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let from = TailFrom::Offset(state.quarantined.next_offset());
+    let mut tail = log.tail(Topic::Quarantined, partition, from).await?;
+    while !missing.is_empty() {
+        let Ok(records) = tokio::time::timeout(SEARCH_PATIENCE, tail.next(100)).await else {
+            tracing::error!(
+                partition,
+                count = missing.len(),
+                "quarantined messages whose record is not found"
+            );
+            return Ok(());
+        };
+        for record in records? {
+            let id = std::str::from_utf8(&record.key).ok().and_then(|key| key.parse().ok());
+            let Some((since, by)) = id.and_then(|id: MessageId| missing.remove(&id)) else { continue };
+            let Some(judged) = record.value.as_ref().and_then(|v| spool::decode::<Judged>(v).ok()) else {
+                tracing::error!(position = %record.position, "a quarantined record does not parse");
+                continue;
+            };
+            let (judged, _) = judged;
+            let row = outputs::row_of(
+                &judged,
+                schemas::quarantine::QuarantineState::In,
+                since,
+                &by,
+                record.position,
+            );
+            state.quarantined.put(&row);
+            state.unplaced.push(row);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_read_back() {
+        let user = UserId("192.0.2.0/28".into());
+        let identity = Identity("a\0b".into());
+        for identity in [None, Some(identity)] {
+            let key = schemas::senders::key(&user, identity.as_ref());
+            assert_eq!(sender_of_key(&key), Some((user.clone(), identity)));
+        }
+        let id = MessageId::derived("x", schemas::Timestamp(5));
+        assert_eq!(message_of_key(&schemas::quarantine::key(&user, id)), Some(id));
+        assert_eq!(message_of_key(b"nonsense"), None);
+    }
+}

@@ -1,0 +1,274 @@
+//! The loop: join, replay what is assigned, then poll, decide, commit, until shut down.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use eventlog::view::Progress;
+use eventlog::{Clock, Consumer, Log, LogError, Polled, View};
+use schemas::settings::SettingsView;
+use schemas::topics::TopicPartition;
+use schemas::{Timestamp, Topic};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::policy::Policies;
+use crate::state::PartitionState;
+use crate::{Error, Metrics, replay};
+
+const GROUP: &str = "scorer";
+/// Time between two looks at what time brings (locks that end, rows that leave).
+const TICK: Duration = Duration::from_millis(500);
+/// How long a row waits for company before it is committed alone.
+const UNPLACED_WAIT: Duration = Duration::from_millis(20);
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// How this process scores.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Name of the node; with a number it makes the stable slot names of the members.
+    pub node: String,
+    /// Members of the group in this process.
+    pub slots: usize,
+    /// Records taken up together, at most.
+    pub batch: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config { node: "node1".into(), slots: 1, batch: 256 }
+    }
+}
+
+/// Scores until `shutdown`: then the batch under way is finished, and the group is left.
+///
+/// # Errors
+/// When the log is closed under it, or refuses what no retry can change.
+pub async fn run(
+    config: Config,
+    log: Log,
+    clock: Arc<dyn Clock>,
+    settings: View<SettingsView>,
+    metrics: Metrics,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let mut members = JoinSet::new();
+    for slot in 0..config.slots.max(1) {
+        let member = Member {
+            slot: format!("{}-{slot}", config.node),
+            batch: config.batch.max(1),
+            log: Arc::clone(&log),
+            clock: Arc::clone(&clock),
+            settings_changes: settings.changes(),
+            settings: settings.clone(),
+            metrics: metrics.clone(),
+            policies: Policies::default(),
+            partitions: HashMap::new(),
+            next_sweep: Timestamp::default(),
+            shutdown: shutdown.clone(),
+        };
+        members.spawn(member.run());
+    }
+    while let Some(ended) = members.join_next().await {
+        // One that fails takes the others along: half a scorer would look like a whole one.
+        if let Err(error) = ended.map_err(Error::from).and_then(|result| result) {
+            members.shutdown().await;
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+/// One member of the group.
+pub struct Member {
+    slot: String,
+    batch: usize,
+    pub log: Log,
+    pub clock: Arc<dyn Clock>,
+    pub settings: View<SettingsView>,
+    settings_changes: watch::Receiver<Progress>,
+    pub metrics: Metrics,
+    pub policies: Policies,
+    /// What is owned, by partition number.
+    pub partitions: HashMap<u32, PartitionState>,
+    /// When rows that may leave are next looked for.
+    pub next_sweep: Timestamp,
+    pub shutdown: CancellationToken,
+}
+
+/// Why a consumer is given up.
+enum End {
+    Shutdown,
+    /// Another member has its place: join again.
+    Fenced,
+}
+
+impl Member {
+    async fn run(mut self) -> Result<(), Error> {
+        let shutdown = self.shutdown.clone();
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            // Judged by settings that are not all there, mail would be blocked or let go wrongly.
+            () = self.settings.caught_up() => {}
+        }
+        let mut pause = FIRST_PAUSE;
+        while !shutdown.is_cancelled() {
+            let joined = tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                joined = self.log.join(GROUP, &self.slot, &[Topic::Accepted, Topic::Commands]) => joined,
+            };
+            let end = match joined {
+                Ok(consumer) => {
+                    pause = FIRST_PAUSE;
+                    self.consume(consumer).await
+                }
+                Err(error) => Err(error),
+            };
+            self.partitions.clear();
+            match end {
+                Ok(End::Shutdown) => return Ok(()),
+                Ok(End::Fenced) => self.metrics.fenced.inc(),
+                Err(error) if error.is_transient() => {
+                    tracing::warn!(slot = self.slot, %error, "the log is not available, joining again");
+                    0
+                }
+                Err(error) => return Err(error.into()),
+            };
+            self.pause(&mut pause).await;
+        }
+        Ok(())
+    }
+
+    async fn consume(&mut self, mut consumer: Box<dyn Consumer>) -> Result<End, LogError> {
+        let shutdown = self.shutdown.clone();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let wait = if self.has_unplaced() { UNPLACED_WAIT } else { TICK };
+            let polled = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => {
+                    self.leave(consumer).await;
+                    return Ok(End::Shutdown);
+                }
+                polled = consumer.poll(self.batch, wait) => polled,
+            };
+            let done = match polled {
+                Ok(polled) => self.take(consumer.as_mut(), polled).await,
+                Err(error) => Err(error),
+            };
+            match done {
+                Ok(()) => pause = FIRST_PAUSE,
+                Err(_) if shutdown.is_cancelled() => return Ok(End::Shutdown),
+                Err(LogError::Fenced { group, detail }) => {
+                    tracing::warn!(
+                        slot = self.slot,
+                        group,
+                        detail,
+                        "another member took over, joining again"
+                    );
+                    return Ok(End::Fenced);
+                }
+                Err(error) if error.is_transient() => {
+                    self.metrics.commit_failures.inc();
+                    tracing::warn!(slot = self.slot, %error, "beginning again from the last commit");
+                    self.pause(&mut pause).await;
+                    // The fate of a commit may be unknown: only the log says what is true now.
+                    consumer.rewind().await?;
+                    let owned = consumer.positions();
+                    self.replay(owned.iter().map(|(partition, _)| *partition)).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn take(&mut self, consumer: &mut dyn Consumer, polled: Polled) -> Result<(), LogError> {
+        match polled {
+            Polled::Assigned(partitions) => self.replay(partitions).await,
+            Polled::Revoked(partitions) => {
+                for partition in partitions {
+                    self.partitions.remove(&partition.partition);
+                }
+                self.count_partitions();
+                Ok(())
+            }
+            Polled::Records(records) => {
+                self.process(consumer, &records).await?;
+                self.pass_time(consumer, false).await
+            }
+            Polled::Nothing => self.pass_time(consumer, true).await,
+        }
+    }
+
+    /// Rebuilds the state of these partitions from the log, before anything there is judged.
+    async fn replay(&mut self, partitions: impl IntoIterator<Item = TopicPartition>) -> Result<(), LogError> {
+        // Accepted and Commands are assigned the same numbers: one state for both.
+        let numbers: BTreeSet<u32> = partitions.into_iter().map(|p| p.partition).collect();
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        for number in &numbers {
+            self.partitions.remove(number);
+        }
+        let loaded = replay::load(&self.log, &numbers.into_iter().collect::<Vec<_>>()).await?;
+        self.partitions.extend(loaded);
+        self.count_partitions();
+        Ok(())
+    }
+
+    /// What was committed is complete but for the rows that the next commit would place; they are placed now.
+    async fn leave(&mut self, mut consumer: Box<dyn Consumer>) {
+        if self.has_unplaced() {
+            let batch = self.begin_batch();
+            if let Err(error) = self.commit(consumer.as_mut(), batch).await {
+                // The next owner places them.
+                tracing::warn!(slot = self.slot, %error, "quarantine rows are left for the next owner to place");
+            }
+        }
+        consumer.leave().await;
+    }
+
+    pub fn has_unplaced(&self) -> bool {
+        self.partitions.values().any(|state| !state.unplaced.is_empty())
+    }
+
+    pub fn owned(&self, partition: u32) -> Result<&PartitionState, LogError> {
+        self.partitions.get(&partition).ok_or_else(|| not_owned(partition))
+    }
+
+    pub fn owned_mut(&mut self, partition: u32) -> Result<&mut PartitionState, LogError> {
+        self.partitions.get_mut(&partition).ok_or_else(|| not_owned(partition))
+    }
+
+    /// The partition of `replies` that somebody named, if there is such a one: a commit must not fail for it.
+    pub fn reply_partition(&self, named: Option<u32>) -> Option<u32> {
+        named.filter(|partition| *partition < self.log.partitions(Topic::Replies))
+    }
+
+    pub fn forget_policies_of_old_settings(&mut self) {
+        // An error means that the view has ended, so nothing changes any more.
+        if self.settings_changes.has_changed().unwrap_or(false) {
+            self.settings_changes.mark_unchanged();
+            self.policies.clear();
+        }
+    }
+
+    fn count_partitions(&self) {
+        self.metrics.partitions.set(i64::try_from(self.partitions.len()).unwrap_or(i64::MAX));
+    }
+
+    async fn pause(&self, pause: &mut Duration) {
+        tokio::select! {
+            () = self.shutdown.cancelled() => {}
+            () = tokio::time::sleep(*pause) => {}
+        }
+        *pause = (*pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+fn not_owned(partition: u32) -> LogError {
+    // Rewinding and replaying what is owned puts it right.
+    LogError::Unavailable(format!("partition {partition} is not replayed yet"))
+}

@@ -1,0 +1,80 @@
+//! Scoring a file: `mailweir score FILE`.
+
+use schemas::envelope::{BodyType, Client, Recipient};
+use schemas::{Domain, Envelope, MessageId, Position, ReversePath, Timestamp, Topic, UserId};
+
+use crate::facts::Facts;
+use crate::judge::{Judgement, judge};
+use crate::policy::Policy;
+use crate::state::Senders;
+
+/// Judges a message as it would be with default settings, had an IP user sent it at `at` from its From address to its
+/// To addresses.
+#[must_use]
+pub fn score_message(message: &[u8], at: Timestamp) -> Judgement {
+    let envelope = envelope_of(message, at);
+    let nowhere = Position { topic: Topic::Accepted, partition: 0, offset: 0 };
+    judge(&envelope, message, nowhere, &Policy::default_for_files(), &Senders::default(), at)
+}
+
+fn envelope_of(message: &[u8], at: Timestamp) -> Envelope {
+    let mut envelope = Envelope {
+        id: MessageId::new(at),
+        accepted_at: at,
+        node: "file".into(),
+        reply_partition: None,
+        user: UserId("127.0.0.1/32".into()),
+        domain: Domain::parse("localhost").unwrap_or_else(|_| unreachable!("localhost is a domain")),
+        client: Client {
+            address: ([127, 0, 0, 1], 0).into(),
+            helo: "localhost".into(),
+            protocol: "ESMTP".into(),
+            login: None,
+            tls: None,
+        },
+        reverse_path: ReversePath::Null,
+        recipients: Vec::new(),
+        ret: None,
+        envid: None,
+        body_type: BodyType::EightBitMime,
+        smtputf8: false,
+        size_bytes: message.len() as u64,
+        chunks: Vec::new(),
+        origin: None,
+    };
+    let author = Facts::of(&envelope, message).header_from().cloned();
+    if let Some(author) = author {
+        envelope.recipients.push(Recipient { forward_path: author.clone(), notify: None, orcpt: None });
+        envelope.reverse_path = ReversePath::Mailbox(author);
+    }
+    envelope
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::NOW;
+    use proptest::prelude::*;
+    use schemas::verdict::Classification;
+
+    #[test]
+    fn a_file_is_judged_by_default_settings() {
+        let message = b"From: a@b.example\nDate: Tue, 24 Nov 2026 09:30:00 +0000\nSubject: x\n\nhello\n";
+        let judgement = score_message(message, NOW);
+        assert_eq!(judgement.verdict.message.classification, Classification::Clean);
+        assert_eq!(judgement.verdict.message.identity.0, "a@b.example");
+        assert!(judgement.verdict.symbols.is_empty(), "{:?}", judgement.verdict.symbols);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_can_be_judged(message in proptest::collection::vec(any::<u8>(), 0..600)) {
+            let _ = score_message(&message, NOW);
+        }
+
+        #[test]
+        fn anything_like_a_message_can_be_judged(message in "((From|To|Date|Subject|Received|Content-Type): [ -~ü\\r\\n\t]{0,60}\r\n){0,8}\r\n.{0,40}") {
+            let _ = score_message(message.as_bytes(), NOW);
+        }
+    }
+}

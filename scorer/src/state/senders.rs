@@ -1,0 +1,348 @@
+//! Outgoing users and identities of one partition: when they were seen, what became of their mail, their locks.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use schemas::senders::{Lock, LockChange, SenderRow};
+use schemas::verdict::{Identity, MessageSummary};
+use schemas::{Domain, Timestamp, UserId};
+
+/// Identities of one user that have a row. With more, further ones count for their user only until idle ones leave: a
+/// client that makes up identities must not fill the memory. Locks always find room.
+pub const MAX_IDENTITIES_PER_USER: usize = 10_000;
+/// A row that was not seen for this long and holds no lock leaves.
+const IDLE: Duration = Duration::from_secs(30 * 24 * 3600);
+const MAX_LOCK_HISTORY: usize = 20;
+
+type Key = (UserId, Option<Identity>);
+
+#[derive(Debug, Default)]
+pub struct Senders {
+    users: HashMap<UserId, UserRows>,
+    /// Rows that changed since they were last written.
+    dirty: Vec<Key>,
+    /// Locks that end by themselves, by when.
+    timed: BTreeSet<(Timestamp, Key)>,
+}
+
+#[derive(Debug, Default)]
+struct UserRows {
+    user: Option<Kept>,
+    identities: HashMap<Identity, Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    row: SenderRow,
+    dirty: bool,
+}
+
+/// A lock that holds, and whose it is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct HeldLock<'a> {
+    pub lock: &'a Lock,
+    /// Of the whole user, not of the identity alone.
+    pub of_user: bool,
+}
+
+impl Senders {
+    /// Takes a row, as it is read from the topic.
+    pub fn put(&mut self, row: SenderRow) {
+        let key = (row.user.clone(), row.identity.clone());
+        self.forget_timer(&key);
+        if let Some(until) = row.lock.as_ref().and_then(|lock| lock.until) {
+            self.timed.insert((until, key));
+        }
+        let rows = self.users.entry(row.user.clone()).or_default();
+        let kept = Kept { row, dirty: false };
+        match kept.row.identity.clone() {
+            None => rows.user = Some(kept),
+            Some(identity) => {
+                rows.identities.insert(identity, kept);
+            }
+        }
+    }
+
+    pub fn remove(&mut self, user: &UserId, identity: Option<&Identity>) {
+        self.forget_timer(&(user.clone(), identity.cloned()));
+        let Some(rows) = self.users.get_mut(user) else { return };
+        match identity {
+            None => rows.user = None,
+            Some(identity) => {
+                rows.identities.remove(identity);
+            }
+        }
+        if rows.user.is_none() && rows.identities.is_empty() {
+            self.users.remove(user);
+        }
+    }
+
+    #[must_use]
+    pub fn get(&self, user: &UserId, identity: Option<&Identity>) -> Option<&SenderRow> {
+        let rows = self.users.get(user)?;
+        let kept = match identity {
+            None => rows.user.as_ref(),
+            Some(identity) => rows.identities.get(identity),
+        };
+        kept.map(|kept| &kept.row)
+    }
+
+    /// The lock that holds for a message at `now`: of its user, else of its identity. The null reverse-path as identity
+    /// is never locked.
+    #[must_use]
+    pub fn lock(&self, user: &UserId, identity: &Identity, now: Timestamp) -> Option<HeldLock<'_>> {
+        let held = |row: Option<&'_ SenderRow>| {
+            row.is_some_and(|r| r.lock.as_ref().is_some_and(|l| l.holds_at(now)))
+        };
+        let of = |identity, of_user| {
+            let row = self.get(user, identity);
+            if !held(row) {
+                return None;
+            }
+            row.and_then(|row| row.lock.as_ref()).map(|lock| HeldLock { lock, of_user })
+        };
+        of(None, true).or_else(|| if identity.0 == "<>" { None } else { of(Some(identity), false) })
+    }
+
+    /// Counts a message that was judged.
+    pub fn count(&mut self, message: &MessageSummary, source: &str, released: bool) {
+        self.count_in_row(message, None, source, released);
+        let known = self.get(&message.user, Some(&message.identity)).is_some();
+        let full =
+            self.users.get(&message.user).is_some_and(|u| u.identities.len() >= MAX_IDENTITIES_PER_USER);
+        if known || !full {
+            self.count_in_row(message, Some(&message.identity), source, released);
+        }
+    }
+
+    /// Identities that have no row of their own for want of room.
+    #[must_use]
+    pub fn is_full(&self, user: &UserId) -> bool {
+        self.users.get(user).is_some_and(|rows| rows.identities.len() >= MAX_IDENTITIES_PER_USER)
+    }
+
+    fn count_in_row(
+        &mut self,
+        message: &MessageSummary,
+        identity: Option<&Identity>,
+        source: &str,
+        released: bool,
+    ) {
+        let at = message.accepted_at;
+        self.change(&message.user, &message.domain, identity, at, |row| {
+            if identity.is_some() && row.identity_source != source {
+                source.clone_into(&mut row.identity_source);
+            }
+            row.first_seen = row.first_seen.min(at);
+            row.last_seen = row.last_seen.max(at);
+            if released {
+                row.released += 1;
+            } else {
+                row.quarantined += 1;
+            }
+        });
+    }
+
+    /// Locks a user or one of its identities.
+    pub fn set_lock(&mut self, user: &UserId, domain: &Domain, identity: Option<&Identity>, lock: Lock) {
+        let key = (user.clone(), identity.cloned());
+        self.forget_timer(&key);
+        if let Some(until) = lock.until {
+            self.timed.insert((until, key));
+        }
+        self.change(user, domain, identity, lock.since, |row| {
+            remember(
+                row,
+                LockChange { at: lock.since, locked: true, by: lock.by.clone(), reason: lock.reason.clone() },
+            );
+            row.lock = Some(lock);
+        });
+    }
+
+    /// Takes a lock away; `false` when there is none.
+    pub fn unlock(&mut self, user: &UserId, identity: Option<&Identity>, change: LockChange) -> bool {
+        let Some(row) = self.get(user, identity) else { return false };
+        if row.lock.is_none() {
+            return false;
+        }
+        let domain = row.domain.clone();
+        self.forget_timer(&(user.clone(), identity.cloned()));
+        self.change(user, &domain, identity, change.at, |row| {
+            row.lock = None;
+            remember(row, change);
+        });
+        true
+    }
+
+    /// Locks whose time is over at `now`.
+    #[must_use]
+    pub fn expired_locks(&self, now: Timestamp) -> Vec<(UserId, Option<Identity>)> {
+        self.timed.iter().take_while(|(until, _)| *until <= now).map(|(_, key)| key.clone()).collect()
+    }
+
+    /// Up to `max` rows that were not seen for 30 days and hold no lock.
+    #[must_use]
+    pub fn idle(&self, now: Timestamp, max: usize) -> Vec<(UserId, Option<Identity>)> {
+        let limit = now.minus(IDLE);
+        self.rows()
+            .filter(|row| row.last_seen < limit && row.lock.is_none())
+            .take(max)
+            .map(|row| (row.user.clone(), row.identity.clone()))
+            .collect()
+    }
+
+    pub fn rows(&self) -> impl Iterator<Item = &SenderRow> {
+        self.users
+            .values()
+            .flat_map(|rows| rows.user.iter().chain(rows.identities.values()))
+            .map(|kept| &kept.row)
+    }
+
+    /// The rows that changed since the last call, each once.
+    pub fn take_dirty(&mut self) -> Vec<&SenderRow> {
+        let dirty = std::mem::take(&mut self.dirty);
+        for (user, identity) in &dirty {
+            let Some(rows) = self.users.get_mut(user) else { continue };
+            let kept = match identity {
+                None => rows.user.as_mut(),
+                Some(identity) => rows.identities.get_mut(identity),
+            };
+            if let Some(kept) = kept {
+                kept.dirty = false;
+            }
+        }
+        dirty.iter().filter_map(|(user, identity)| self.get(user, identity.as_ref())).collect()
+    }
+
+    fn change(
+        &mut self,
+        user: &UserId,
+        domain: &Domain,
+        identity: Option<&Identity>,
+        at: Timestamp,
+        change: impl FnOnce(&mut SenderRow),
+    ) {
+        if !self.users.contains_key(user) {
+            self.users.insert(user.clone(), UserRows::default());
+        }
+        // It was put there just now.
+        let Some(rows) = self.users.get_mut(user) else { return };
+        let kept = match identity {
+            None => rows.user.get_or_insert_with(|| new_row(user, domain, None, at)),
+            Some(identity) => {
+                if !rows.identities.contains_key(identity) {
+                    rows.identities.insert(identity.clone(), new_row(user, domain, Some(identity), at));
+                }
+                let Some(kept) = rows.identities.get_mut(identity) else { return };
+                kept
+            }
+        };
+        change(&mut kept.row);
+        if !kept.dirty {
+            kept.dirty = true;
+            self.dirty.push((user.clone(), identity.cloned()));
+        }
+    }
+
+    fn forget_timer(&mut self, key: &Key) {
+        if self.timed.is_empty() {
+            return;
+        }
+        let until =
+            self.get(&key.0, key.1.as_ref()).and_then(|row| row.lock.as_ref()).and_then(|lock| lock.until);
+        if let Some(until) = until {
+            self.timed.remove(&(until, key.clone()));
+        }
+    }
+}
+
+fn new_row(user: &UserId, domain: &Domain, identity: Option<&Identity>, at: Timestamp) -> Kept {
+    let row = SenderRow {
+        user: user.clone(),
+        domain: domain.clone(),
+        identity: identity.cloned(),
+        identity_source: String::new(),
+        first_seen: at,
+        last_seen: at,
+        released: 0,
+        quarantined: 0,
+        lock: None,
+        lock_history: Vec::new(),
+    };
+    Kept { row, dirty: false }
+}
+
+fn remember(row: &mut SenderRow, change: LockChange) {
+    row.lock_history.push(change);
+    let surplus = row.lock_history.len().saturating_sub(MAX_LOCK_HISTORY);
+    row.lock_history.drain(..surplus);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::NOW;
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    fn user() -> UserId {
+        UserId("shop.example".into())
+    }
+
+    fn domain() -> Domain {
+        Domain::parse("shop.example").unwrap()
+    }
+
+    fn identity(name: &str) -> Identity {
+        Identity(name.into())
+    }
+
+    fn lock(until: Option<Timestamp>) -> Lock {
+        Lock { since: NOW, until, by: "root".into(), reason: "test".into() }
+    }
+
+    #[test]
+    fn locks_hold_until_their_time() {
+        let mut senders = Senders::default();
+        senders.set_lock(&user(), &domain(), Some(&identity("bob")), lock(Some(NOW.plus(DAY))));
+        assert!(senders.lock(&user(), &identity("bob"), NOW).is_some_and(|l| !l.of_user));
+        assert!(senders.lock(&user(), &identity("eve"), NOW).is_none());
+        assert!(senders.lock(&user(), &identity("bob"), NOW.plus(DAY)).is_none());
+        assert!(senders.expired_locks(NOW).is_empty());
+        assert_eq!(senders.expired_locks(NOW.plus(DAY)), [(user(), Some(identity("bob")))]);
+
+        senders.set_lock(&user(), &domain(), None, lock(None));
+        assert!(senders.lock(&user(), &identity("eve"), NOW).is_some_and(|l| l.of_user));
+        let change = LockChange { at: NOW, locked: false, by: "root".into(), reason: String::new() };
+        assert!(senders.unlock(&user(), None, change.clone()) && !senders.unlock(&user(), None, change));
+        assert!(senders.lock(&user(), &identity("eve"), NOW).is_none());
+    }
+
+    #[test]
+    fn a_later_lock_replaces_the_timer_of_the_first() {
+        let mut senders = Senders::default();
+        senders.set_lock(&user(), &domain(), None, lock(Some(NOW.plus(DAY))));
+        senders.set_lock(&user(), &domain(), None, lock(None));
+        assert!(senders.expired_locks(NOW.plus(3 * DAY)).is_empty());
+        for _ in 0..30 {
+            senders.set_lock(&user(), &domain(), None, lock(None));
+        }
+        assert_eq!(senders.get(&user(), None).unwrap().lock_history.len(), MAX_LOCK_HISTORY);
+    }
+
+    #[test]
+    fn rows_are_dirty_once_and_come_back_as_they_were() {
+        let mut senders = Senders::default();
+        senders.set_lock(&user(), &domain(), Some(&identity("bob")), lock(None));
+        senders.set_lock(&user(), &domain(), Some(&identity("bob")), lock(Some(NOW.plus(DAY))));
+        let written: Vec<SenderRow> = senders.take_dirty().into_iter().cloned().collect();
+        assert_eq!(written.len(), 1);
+        assert!(senders.take_dirty().is_empty());
+        let mut again = Senders::default();
+        again.put(written[0].clone());
+        assert_eq!(again.expired_locks(NOW.plus(DAY)).len(), 1);
+        assert_eq!(again.idle(NOW.plus(90 * DAY), 10), [], "a lock keeps its row");
+        again.remove(&user(), Some(&identity("bob")));
+        assert!(again.rows().next().is_none() && again.expired_locks(NOW.plus(DAY)).is_empty());
+    }
+}
