@@ -5,7 +5,8 @@
 //! `outcome` says what came of it, `lane` keeps what is to be tried again, `dsn` tells the sender.
 
 pub mod run;
-mod source;
+mod consumer;
+mod message;
 mod records;
 pub mod route;
 pub mod dns;

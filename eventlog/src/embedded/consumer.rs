@@ -115,6 +115,7 @@ impl EmbeddedConsumer {
 
     async fn fetch(&mut self, max: usize) -> Result<Vec<Record>, LogError> {
         let mut records = Vec::new();
+        let mut cursors = Vec::new();
         let owned: Vec<_> = self.owned.iter().map(|(at, progress)| (*at, progress.next)).collect();
         for (at, next) in owned {
             if records.len() >= max {
@@ -122,10 +123,14 @@ impl EmbeddedConsumer {
             }
             let (found, cursor) =
                 self.shared.read_on(at.topic, at.partition, next, max - records.len()).await?;
+            cursors.push((at, cursor));
+            records.extend(found);
+        }
+        // Nothing is awaited from here on: a cancelled poll has not passed over what it did not give.
+        for (at, cursor) in cursors {
             if let Some(progress) = self.owned.get_mut(&at) {
                 progress.next = cursor;
             }
-            records.extend(found);
         }
         Ok(records)
     }
