@@ -25,7 +25,8 @@ pub struct QuarantineRow {
     pub since: Timestamp,
     /// Who moved it to this state; `policy` for the scorer's own decision.
     pub by: String,
-    /// Where the message stands, in `quarantined`; the offset grows when the record had to be moved.
+    /// Where the message stands, in `quarantined`; the offset grows when the record had to be moved. For the moment
+    /// between two commits of the scorer (or until its next start, if it was killed then) still in `accepted`.
     pub position: Position,
 }
 

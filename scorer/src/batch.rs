@@ -2,6 +2,7 @@
 //! committed in one step with their offsets.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,7 +19,7 @@ use crate::policy::{self, Policy};
 use crate::run::Member;
 
 /// A commit is not made larger than about this, in bytes.
-const MAX_COMMIT_BYTES: usize = 16 * 1024 * 1024;
+const MAX_COMMIT_BYTES: usize = 4 * 1024 * 1024;
 
 /// What will be committed together.
 #[derive(Default)]
@@ -63,14 +64,14 @@ impl Member {
         let mut batch = self.begin_batch();
         for record in records {
             if batch.is_full() {
-                self.commit(consumer, std::mem::replace(&mut batch, Batch::default())).await?;
+                self.commit(consumer, std::mem::take(&mut batch)).await?;
                 batch = self.begin_batch();
             }
             match record.position.topic {
                 Topic::Accepted => self.take_message(&mut batch, record, now).await?,
                 Topic::Commands => self.take_command(consumer, &mut batch, record, now).await?,
                 other => {
-                    tracing::error!(topic = %other, "a record of a topic that was not asked for is passed over")
+                    tracing::error!(topic = %other, "a record of a topic that was not asked for is passed over");
                 }
             }
             batch.done(record);
@@ -139,7 +140,8 @@ impl Member {
             Err(error @ LogError::Damaged { .. }) => {
                 self.metrics.bodies_lost.inc();
                 tracing::error!(message.id = %envelope.id, %error, "the body of an accepted message is gone");
-                judge::body_lost(&envelope, record.position, &policy, &error.to_string(), now)
+                let why = error.to_string();
+                judge::without_message(&envelope, record.position, &policy, ("BODY_LOST", &why), now)
             }
             Err(error) => return Err(error),
         };
@@ -158,7 +160,16 @@ impl Member {
     ) -> Result<Judgement, LogError> {
         let started = Instant::now();
         let senders = &self.owned(record.position.partition)?.senders;
-        let judgement = judge::judge(envelope, message, record.position, policy, senders, now);
+        let judge = || judge::judge(envelope, message, record.position, policy, senders, now);
+        // The parsers read what anybody may send. Should one have a defect, it must cost this message a verdict, not all
+        // the others of its partition theirs, again after every restart. Nothing is changed in there that could be left
+        // half done.
+        let judgement = std::panic::catch_unwind(AssertUnwindSafe(judge)).unwrap_or_else(|_| {
+            self.metrics.defects.inc();
+            tracing::error!(message.id = %envelope.id, "a defect of the scorer: the message goes to quarantine");
+            let why = ("NOT_JUDGED", "the scorer failed on it");
+            judge::without_message(envelope, record.position, policy, why, now)
+        });
         self.metrics.judge_seconds.observe(started.elapsed().as_secs_f64());
         Ok(judgement)
     }

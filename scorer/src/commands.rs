@@ -20,7 +20,9 @@ use crate::state::Entry;
 /// `bodies` are kept for 30 days. A message released after this time could still be queued when its chunks leave, so
 /// they are written anew.
 const CHUNKS_ARE_OLD: Duration = Duration::from_secs(20 * 24 * 3600);
-const MAX_REASON_BYTES: usize = 1000;
+/// A row of `senders` has 20 of them, and at most 16 KiB.
+const MAX_REASON_BYTES: usize = 300;
+const MAX_BY_BYTES: usize = 150;
 
 /// What a command came to, for the person who gave it.
 struct Answer {
@@ -109,13 +111,17 @@ impl Member {
             }
             Action::Lock { user, domain, identity, until, reason } => {
                 let lock =
-                    Lock { since: now, until: *until, by: command.by.clone(), reason: cut_reason(reason) };
+                    Lock { since: now, until: *until, by: cut_by(&command.by), reason: cut_reason(reason) };
                 self.lock(batch, partition, user, domain, identity.as_ref(), lock)
             }
             Action::Unlock { user, domain, identity, reason } => {
-                let change =
-                    LockChange { at: now, locked: false, by: command.by.clone(), reason: cut_reason(reason) };
-                self.unlock(batch, partition, user, domain, identity.as_ref(), change)
+                let change = LockChange {
+                    at: now,
+                    locked: false,
+                    by: cut_by(&command.by),
+                    reason: cut_reason(reason),
+                };
+                self.unlock(batch, partition, user, domain, identity.as_ref(), &change)
             }
             // `for_scorer` let nothing else through.
             _ => Ok(impossible("not a command for the scorer")),
@@ -247,7 +253,7 @@ impl Member {
         user: &UserId,
         domain: &Domain,
         identity: Option<&Identity>,
-        change: LockChange,
+        change: &LockChange,
     ) -> Result<Answer, LogError> {
         if !self.owned_mut(partition)?.senders.unlock(user, identity, change.clone()) {
             return Ok(nothing_to_do(format!("{} is not locked", whose(user, identity))));
@@ -304,6 +310,10 @@ fn whose(user: &UserId, identity: Option<&Identity>) -> String {
 
 fn cut_reason(reason: &str) -> String {
     crate::evidence::clean_marked(reason, MAX_REASON_BYTES)
+}
+
+fn cut_by(by: &str) -> String {
+    crate::evidence::clean_marked(by, MAX_BY_BYTES)
 }
 
 fn lock_event(

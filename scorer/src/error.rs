@@ -3,7 +3,7 @@
 /// An error of the scorer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The log was closed under it, or says that its caller is at fault.
+    /// The log was closed under it.
     #[error("the scorer cannot go on: {0}")]
     Log(#[from] eventlog::LogError),
     /// A member of the group panicked: a defect.

@@ -26,7 +26,7 @@ use crate::checks::{self, Found};
 use crate::content::{self, Content};
 use crate::evidence;
 use crate::facts::Facts;
-use crate::identity::{self, Identified};
+use crate::identity::{self, Identified, Rule};
 use crate::policy::Policy;
 use crate::state::Senders;
 use crate::summary;
@@ -86,6 +86,14 @@ pub fn judge(
     symbols.extend(lists.symbols());
     symbols.extend(content.symbols);
     symbols.extend(found.symbols);
+    // Whoever looks into an account wants to know which of its scripts it was.
+    if let Some((script, _)) = identity::auto::script(&facts.header) {
+        symbols.push(evidence::symbol("SCRIPT", 0.0, &script));
+    }
+    let by_fields = policy.identification.iter().any(|rule| matches!(rule, Rule::Auto));
+    if let Some(fields) = by_fields.then(|| identity::auto::disagreement(&facts.header)).flatten() {
+        symbols.push(evidence::symbol("IDENTITY_FIELDS_DISAGREE", 0.0, &fields));
+    }
     write(&facts, accepted, policy, identified, decision, symbols, now)
 }
 
@@ -216,18 +224,19 @@ fn write(
     }
 }
 
-/// A message whose body is gone: it cannot be judged nor delivered, but it must be found.
+/// The verdict on a message that cannot be read: it can be neither judged nor delivered, but it must be found. `why`:
+/// symbol and evidence.
 #[must_use]
-pub fn body_lost(
+pub fn without_message(
     envelope: &Envelope,
     accepted: Position,
     policy: &Policy,
-    why: &str,
+    (symbol, evidence): (&str, &str),
     now: Timestamp,
 ) -> Judgement {
     let facts = Facts::of(envelope, b"");
     let identified = identity::identify(&policy.identification, &facts.header, envelope);
-    let symbols = vec![evidence::symbol("BODY_LOST", 1.0, why)];
+    let symbols = vec![evidence::symbol(symbol, 1.0, evidence)];
     write(
         &facts,
         accepted,

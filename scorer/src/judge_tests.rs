@@ -115,3 +115,20 @@ fn mail_of_our_own_is_not_judged() {
     assert_eq!(judgement.verdict.message.classification, Classification::Own);
     assert!(judgement.verdict.message.own && judgement.verdict.symbols.is_empty());
 }
+
+#[test]
+fn the_script_and_doubtful_fields_are_told() {
+    let names = |fields: &str| -> Vec<String> {
+        let judgement = judged("{}", &format!("{fields}\r\nx\r\n"), &Senders::default());
+        judgement.verdict.symbols.into_iter().map(|s| format!("{} {}", s.name, s.evidence)).collect()
+    };
+    assert_eq!(
+        names("X-PHP-Originating-Script: 7:a.php\r\nX-Source-Dir: d.example:/w\r\n"),
+        ["SCRIPT d.example:/w/a.php"]
+    );
+    assert_eq!(
+        names("X-AuthUser: eve\r\nX-Authenticated-Sender: host: bob@d.example\r\n"),
+        ["IDENTITY_FIELDS_DISAGREE X-AuthUser eve, X-Authenticated-Sender bob@d.example"]
+    );
+    assert!(names("X-AuthUser: bob+d.example\r\nX-Authenticated-Sender: host: bob@d.example\r\n").is_empty());
+}

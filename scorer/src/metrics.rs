@@ -16,6 +16,7 @@ pub struct Metrics {
     commands: Family<Label, Counter>,
     pub(crate) undecodable: Counter,
     pub(crate) bodies_lost: Counter,
+    pub(crate) defects: Counter,
     pub(crate) commits: Counter,
     pub(crate) commit_failures: Counter,
     pub(crate) fenced: Counter,
@@ -37,6 +38,7 @@ impl Metrics {
             commands: Family::default(),
             undecodable: Counter::default(),
             bodies_lost: Counter::default(),
+            defects: Counter::default(),
             commits: Counter::default(),
             commit_failures: Counter::default(),
             fenced: Counter::default(),
@@ -51,6 +53,7 @@ impl Metrics {
         register.add("commands", "Commands carried out, by action", &metrics.commands);
         register.add("undecodable", "Records that cannot be read and were passed over", &metrics.undecodable);
         register.add("bodies_lost", "Messages whose body is gone", &metrics.bodies_lost);
+        register.add("defects", "Messages that the scorer failed on", &metrics.defects);
         register.add("commits", "Commits", &metrics.commits);
         register.add("commit_failures", "Commits that failed and were begun again", &metrics.commit_failures);
         register.add("fenced", "Times a member lost its partitions to another", &metrics.fenced);

@@ -196,7 +196,7 @@ impl<'a> Walk<'a> {
             if !boundary.is_empty() {
                 self.open.push(Open { boundary: boundary.as_bytes().to_vec(), part });
             }
-        } else if self.parts[part].content_type == "message/rfc822"
+        } else if matches!(self.parts[part].content_type.as_str(), "message/rfc822" | "message/global")
             && self.parts[part].encoding == Encoding::Identity
         {
             let inner = HeaderSection::split(&self.message[body_at..]);

@@ -45,7 +45,7 @@ impl Default for Config {
 /// Scores until `shutdown`: then the batch under way is finished, and the group is left.
 ///
 /// # Errors
-/// When the log is closed under it, or refuses what no retry can change.
+/// When the log is closed under it, or a defect ended a member.
 pub async fn run(
     config: Config,
     log: Log,
@@ -98,13 +98,6 @@ pub struct Member {
     pub shutdown: CancellationToken,
 }
 
-/// Why a consumer is given up.
-enum End {
-    Shutdown,
-    /// Another member has its place: join again.
-    Fenced,
-}
-
 impl Member {
     async fn run(mut self) -> Result<(), Error> {
         let shutdown = self.shutdown.clone();
@@ -127,21 +120,28 @@ impl Member {
                 Err(error) => Err(error),
             };
             self.partitions.clear();
+            self.count_partitions();
             match end {
-                Ok(End::Shutdown) => return Ok(()),
-                Ok(End::Fenced) => self.metrics.fenced.inc(),
+                Ok(()) => return Ok(()),
+                Err(_) if shutdown.is_cancelled() => return Ok(()),
+                Err(LogError::Closed) => return Err(LogError::Closed.into()),
+                Err(LogError::Fenced { detail, .. }) => {
+                    self.metrics.fenced.inc();
+                    tracing::warn!(slot = self.slot, detail, "another member took over, joining again");
+                }
                 Err(error) if error.is_transient() => {
                     tracing::warn!(slot = self.slot, %error, "the log is not available, joining again");
-                    0
                 }
-                Err(error) => return Err(error.into()),
-            };
+                // Nothing that a scorer which ends would help; it is told loudly and tried again.
+                Err(error) => tracing::error!(slot = self.slot, %error, "scoring fails, joining again"),
+            }
             self.pause(&mut pause).await;
         }
         Ok(())
     }
 
-    async fn consume(&mut self, mut consumer: Box<dyn Consumer>) -> Result<End, LogError> {
+    /// Returns when shut down.
+    async fn consume(&mut self, mut consumer: Box<dyn Consumer>) -> Result<(), LogError> {
         let shutdown = self.shutdown.clone();
         let mut pause = FIRST_PAUSE;
         loop {
@@ -150,7 +150,7 @@ impl Member {
                 biased;
                 () = shutdown.cancelled() => {
                     self.leave(consumer).await;
-                    return Ok(End::Shutdown);
+                    return Ok(());
                 }
                 polled = consumer.poll(self.batch, wait) => polled,
             };
@@ -160,16 +160,7 @@ impl Member {
             };
             match done {
                 Ok(()) => pause = FIRST_PAUSE,
-                Err(_) if shutdown.is_cancelled() => return Ok(End::Shutdown),
-                Err(LogError::Fenced { group, detail }) => {
-                    tracing::warn!(
-                        slot = self.slot,
-                        group,
-                        detail,
-                        "another member took over, joining again"
-                    );
-                    return Ok(End::Fenced);
-                }
+                Err(_) if shutdown.is_cancelled() => return Ok(()),
                 Err(error) if error.is_transient() => {
                     self.metrics.commit_failures.inc();
                     tracing::warn!(slot = self.slot, %error, "beginning again from the last commit");

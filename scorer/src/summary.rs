@@ -52,7 +52,9 @@ pub fn client_queue_id(facts: &Facts<'_>) -> Option<String> {
             let id = word.trim_matches(|c| matches!(c, '<' | '>' | ';'));
             let valid = (4..=MAX_QUEUE_ID_BYTES).contains(&id.len())
                 && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
-            return valid.then(|| id.to_owned());
+            // Exchange writes its version there.
+            let is_version = id.contains('.') && id.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+            return (valid && !is_version).then(|| id.to_owned());
         }
         follows_id = word.eq_ignore_ascii_case("id");
     }
@@ -102,6 +104,7 @@ mod tests {
                 Some("1qKNHc-002I2a-1y"),
             ),
             ("from a (id FAKE1234) by b with SMTP; Fri, 14 Jul 2023 13:00:00 -0500", None),
+            ("from a by b with Microsoft SMTP Server id 15.1.2507.35; Fri, 14 Jul 2023 13:00:00 -0500", None),
             ("from a by b id", None),
         ] {
             assert_eq!(

@@ -6,6 +6,7 @@
 //! | cPanel | `X-Authenticated-Sender` | `host: user@dom`; `host: account` for local mail |
 //! | cPanel | `X-Get-Message-Sender-Via` | `host: authenticated_id: user+dom/only user confirmed/virtual account not confirmed`, `host: acl_c_authenticated_local_user: account/...`, `host: sender_ident via received_protocol == local: account/primary_hostname/system user`, `host: redirect/forwarder owner user@dom -> other@dom` |
 //! | DirectAdmin | `X-Authenticated-Id` | `user@dom`, `account` |
+//! | large cPanel hosters | `X-Source-Auth` | `user@dom` |
 //! | PHP | `X-PHP-Originating-Script` | `1001:mailer.php`, `1001:x.php(12) : eval()'d code` |
 //! | PHP on cPanel | `X-PHP-Script` | `dom/dir/mailer.php for 192.0.2.1` |
 //! | cPanel | `X-Source-Dir` (with the script) | `dom:/public_html/dir`, `/home/account`, empty |
@@ -13,7 +14,8 @@
 //! | Postfix | `Received` | `from x (...) (Authenticated sender: user@dom) by host (Postfix) with ESMTPSA id ...` |
 //!
 //! Panels and MTAs add these at the end, below what a client may have forged, so the last field of a name counts; but
-//! Received is put on top, so there it is the first.
+//! Received is put on top, so there it is the first. A server that adds none of these fields adds nothing below a forged
+//! one either: there, one rule for the field that it does add is safer than `auto`.
 
 use schemas::Envelope;
 
@@ -26,11 +28,12 @@ const SHARED_ACCOUNTS: [&str; 8] =
 
 type Reader = fn(&str) -> Option<String>;
 
-const FIELDS: [(&str, Reader); 4] = [
+const FIELDS: [(&str, Reader); 5] = [
     ("X-AuthUser", whole),
     ("X-Authenticated-Sender", after_host),
     ("X-Get-Message-Sender-Via", sender_via),
     ("X-Authenticated-Id", whole),
+    ("X-Source-Auth", whole),
 ];
 
 /// The identity and its source; the envelope sender at last.
@@ -48,6 +51,20 @@ pub fn identify(section: &HeaderSection<'_>, envelope: &Envelope) -> (String, St
         return (found, "received".into());
     }
     (normalise::reverse_path(envelope), "envelope".into())
+}
+
+/// What the fields say when they do not all name the same account: one of them may be forged.
+#[must_use]
+pub fn disagreement(section: &HeaderSection<'_>) -> Option<String> {
+    let named: Vec<(&str, String)> =
+        FIELDS.iter().filter_map(|(name, read)| Some((*name, read(&section.last(name)?.text())?))).collect();
+    // `user` and `user@dom` may be the same account, told shorter.
+    let account = |text: &str| text.split('@').next().unwrap_or_default().to_lowercase();
+    let first = account(&named.first()?.1);
+    if named.iter().all(|(_, text)| account(text) == first) {
+        return None;
+    }
+    Some(named.iter().map(|(name, text)| format!("{name} {text}")).collect::<Vec<_>>().join(", "))
 }
 
 /// How a rule of one's own reads a field whose shape is known: `None` when the shape is not, `Some(None)` when it is but
@@ -87,8 +104,10 @@ fn named(account: &str) -> Option<String> {
     (!account.is_empty() && !shared).then_some(account)
 }
 
-/// The script, with the directory or site it belongs to where that is told.
-fn script(section: &HeaderSection<'_>) -> Option<(String, &'static str)> {
+/// The script that made the message, with the directory or site it belongs to where that is told, and the field that
+/// says so.
+#[must_use]
+pub fn script(section: &HeaderSection<'_>) -> Option<(String, &'static str)> {
     let originating = section.last("x-php-originating-script").and_then(|field| script_name(&field.text()));
     if let Some(script) = originating {
         let name = script.split_once(':').map_or(script.as_str(), |(_, name)| name);

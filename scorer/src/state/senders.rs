@@ -10,6 +10,8 @@ use schemas::{Domain, Timestamp, UserId};
 /// Identities of one user that have a row. With more, further ones count for their user only until idle ones leave: a
 /// client that makes up identities must not fill the memory. Locks always find room.
 pub const MAX_IDENTITIES_PER_USER: usize = 10_000;
+/// The same for all users of a partition together.
+pub const MAX_IDENTITIES: usize = 250_000;
 /// A row that was not seen for this long and holds no lock leaves.
 const IDLE: Duration = Duration::from_secs(30 * 24 * 3600);
 const MAX_LOCK_HISTORY: usize = 20;
@@ -19,6 +21,8 @@ type Key = (UserId, Option<Identity>);
 #[derive(Debug, Default)]
 pub struct Senders {
     users: HashMap<UserId, UserRows>,
+    /// Number of identities of all users.
+    identities: usize,
     /// Rows that changed since they were last written.
     dirty: Vec<Key>,
     /// Locks that end by themselves, by when.
@@ -58,7 +62,8 @@ impl Senders {
         match kept.row.identity.clone() {
             None => rows.user = Some(kept),
             Some(identity) => {
-                rows.identities.insert(identity, kept);
+                let replaced = rows.identities.insert(identity, kept);
+                self.identities += usize::from(replaced.is_none());
             }
         }
     }
@@ -68,9 +73,7 @@ impl Senders {
         let Some(rows) = self.users.get_mut(user) else { return };
         match identity {
             None => rows.user = None,
-            Some(identity) => {
-                rows.identities.remove(identity);
-            }
+            Some(identity) => self.identities -= usize::from(rows.identities.remove(identity).is_some()),
         }
         if rows.user.is_none() && rows.identities.is_empty() {
             self.users.remove(user);
@@ -108,17 +111,14 @@ impl Senders {
     pub fn count(&mut self, message: &MessageSummary, source: &str, released: bool) {
         self.count_in_row(message, None, source, released);
         let known = self.get(&message.user, Some(&message.identity)).is_some();
-        let full =
-            self.users.get(&message.user).is_some_and(|u| u.identities.len() >= MAX_IDENTITIES_PER_USER);
-        if known || !full {
+        if known || self.has_room(&message.user) {
             self.count_in_row(message, Some(&message.identity), source, released);
         }
     }
 
-    /// Identities that have no row of their own for want of room.
-    #[must_use]
-    pub fn is_full(&self, user: &UserId) -> bool {
-        self.users.get(user).is_some_and(|rows| rows.identities.len() >= MAX_IDENTITIES_PER_USER)
+    fn has_room(&self, user: &UserId) -> bool {
+        let of_user = self.users.get(user).map_or(0, |rows| rows.identities.len());
+        of_user < MAX_IDENTITIES_PER_USER && self.identities < MAX_IDENTITIES
     }
 
     fn count_in_row(
@@ -232,6 +232,7 @@ impl Senders {
             Some(identity) => {
                 if !rows.identities.contains_key(identity) {
                     rows.identities.insert(identity.clone(), new_row(user, domain, Some(identity), at));
+                    self.identities += 1;
                 }
                 let Some(kept) = rows.identities.get_mut(identity) else { return };
                 kept
@@ -328,6 +329,22 @@ mod tests {
             senders.set_lock(&user(), &domain(), None, lock(None));
         }
         assert_eq!(senders.get(&user(), None).unwrap().lock_history.len(), MAX_LOCK_HISTORY);
+    }
+
+    #[test]
+    fn identities_are_bounded_but_locks_find_room() {
+        let mut senders = Senders::default();
+        let judgement = crate::score_file::score_message(b"From: a@b.example\r\n\r\n", NOW);
+        let mut message = judgement.verdict.message;
+        for number in 0..=MAX_IDENTITIES_PER_USER {
+            message.identity = identity(&number.to_string());
+            senders.count(&message, "header", true);
+        }
+        assert!(senders.get(&message.user, Some(&message.identity)).is_none());
+        assert_eq!(senders.get(&message.user, None).unwrap().released, MAX_IDENTITIES_PER_USER as u64 + 1);
+        senders.set_lock(&message.user, &domain(), Some(&message.identity), lock(None));
+        assert!(senders.lock(&message.user, &message.identity, NOW).is_some());
+        assert_eq!(senders.idle(NOW.plus(31 * DAY), usize::MAX).len(), MAX_IDENTITIES_PER_USER + 1);
     }
 
     #[test]

@@ -1,0 +1,91 @@
+//! The whole loop on the embedded log: 10 KiB messages that wait in `accepted` are judged and committed. `cargo bench -p
+//! scorer --bench run`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use eventlog::embedded::{EmbeddedConfig, EmbeddedLog};
+use eventlog::{Clock, Log, NewRecord, SystemClock};
+use prometheus_client::registry::Registry;
+use schemas::{MessageId, Topic, UserId, spool};
+use scorer::{Config, Metrics};
+use tokio_util::sync::CancellationToken;
+
+const MESSAGES: usize = 20_000;
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() {
+    for slots in [1, 2] {
+        let (rate, cpu) = measure(slots).await;
+        println!("{slots} members: {rate:.0} messages/s, {cpu:.3} CPU ms a message, log included");
+    }
+}
+
+async fn measure(slots: usize) -> (f64, f64) {
+    let directory = tempfile::tempdir().expect("a directory for the log");
+    let log: Log = EmbeddedLog::open(EmbeddedConfig::new(directory.path()), Arc::new(SystemClock))
+        .expect("the log opens");
+    fill(&log).await;
+    let shutdown = CancellationToken::new();
+    let settings = eventlog::view::settings(Arc::clone(&log), shutdown.clone());
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let metrics = Metrics::new(&mut Registry::default());
+    let (started, cpu) = (Instant::now(), cpu_seconds());
+    let config = Config { slots, ..Config::default() };
+    let scorer =
+        tokio::spawn(scorer::run(config, Arc::clone(&log), clock, settings, metrics, shutdown.clone()));
+    while log.lag("scorer", Topic::Accepted).await.expect("the lag is known") > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let (took, cpu) = (started.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+    shutdown.cancel();
+    scorer.await.expect("no panic").expect("a clean end");
+    log.close().await;
+    (MESSAGES as f64 / took, cpu * 1000.0 / MESSAGES as f64)
+}
+
+async fn fill(log: &Log) {
+    let line = "The quick brown fox jumps over the lazy dog, and does so until the line is full.\r\n";
+    let message = format!(
+        "From: a@shop.example\r\nDate: {}\r\nSubject: bench\r\n\r\n{}",
+        SystemClock.now().rfc5322(),
+        line.repeat(120)
+    );
+    let template = scorer::score_message(message.as_bytes(), SystemClock.now()).verdict;
+    for batch in 0..MESSAGES / 100 {
+        let records = (0..100).map(|n| {
+            let user = UserId(format!("user{}.example", n % 20));
+            let envelope = schemas::Envelope {
+                id: MessageId::derived(&format!("{batch} {n}"), template.at),
+                accepted_at: template.at,
+                node: "node1".into(),
+                reply_partition: Some(0),
+                user: user.clone(),
+                domain: template.message.domain.clone(),
+                client: template.client.clone(),
+                reverse_path: template.message.reverse_path.clone(),
+                recipients: Vec::new(),
+                ret: None,
+                envid: None,
+                body_type: schemas::envelope::BodyType::SevenBit,
+                smtputf8: false,
+                size_bytes: message.len() as u64,
+                chunks: Vec::new(),
+                origin: None,
+            };
+            let value =
+                spool::encode(&envelope, message.as_bytes()).expect("an envelope can be written as JSON");
+            NewRecord::new(Topic::Accepted, user.0, envelope.id.to_string(), value)
+        });
+        log.append(records.collect()).await.expect("the log takes it");
+    }
+}
+
+/// User and system time of this process so far.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_ascii_whitespace().collect();
+    let ticks = |index: usize| fields.get(index).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
+    // utime and stime, 14 and 15 of proc(5), in ticks of 10 ms
+    (ticks(11) + ticks(12)) / 100.0
+}

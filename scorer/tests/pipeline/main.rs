@@ -1,0 +1,579 @@
+//! The scorer on the real embedded log: accepted mail and commands in, everything that must follow out.
+
+#![allow(clippy::unwrap_used)] // a test that cannot go on must fail
+
+mod faulty;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use eventlog::embedded::{EmbeddedConfig, EmbeddedLog};
+use eventlog::{Clock, Log, LogError, ManualClock, NewRecord, Polled, Record, TableEvent, TailFrom, bodies};
+use prometheus_client::registry::Registry;
+use schemas::commands::{Action, Command};
+use schemas::envelope::{BodyType, Client, Recipient};
+use schemas::quarantine::{QuarantineRow, QuarantineState};
+use schemas::reply::Reply;
+use schemas::senders::SenderRow;
+use schemas::verdict::{Classification, Identity, Judged, VerdictEvent};
+use schemas::{Domain, Envelope, Mailbox, MessageId, Position, ReversePath, Timestamp, Topic, UserId, spool};
+use scorer::{Config, Metrics};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+const START: Timestamp = Timestamp(1_795_512_600_000);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const PATIENCE: Duration = Duration::from_secs(20);
+const GTUBE: &str = concat!("XJS*C4JDBQADN1.NSBN3*2IDNEN*", "GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X");
+
+struct Site {
+    log: Log,
+    clock: ManualClock,
+    _directory: tempfile::TempDir,
+}
+
+struct Scorer {
+    shutdown: CancellationToken,
+    task: JoinHandle<Result<(), scorer::Error>>,
+}
+
+impl Scorer {
+    async fn stop(self) {
+        self.shutdown.cancel();
+        tokio::time::timeout(PATIENCE, self.task).await.expect("it stops").unwrap().unwrap();
+    }
+
+    /// As `kill -9` leaves it: whatever was under way is not finished.
+    async fn kill(self) {
+        self.task.abort();
+        let _ = self.task.await;
+    }
+}
+
+impl Site {
+    fn open() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let clock = ManualClock::starting_at(START);
+        let mut config = EmbeddedConfig::new(directory.path());
+        config.min_free_bytes = 0;
+        let log: Log = EmbeddedLog::open(config, Arc::new(clock.clone())).unwrap();
+        Site { log, clock, _directory: directory }
+    }
+
+    fn start(&self, slots: usize) -> Scorer {
+        self.start_on(Arc::clone(&self.log), slots)
+    }
+
+    fn start_on(&self, log: Log, slots: usize) -> Scorer {
+        let shutdown = CancellationToken::new();
+        let settings = eventlog::view::settings(Arc::clone(&log), shutdown.clone());
+        let config = Config { node: "node1".into(), slots, batch: 16 };
+        let metrics = Metrics::new(&mut Registry::default());
+        let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
+        let task = tokio::spawn(scorer::run(config, log, clock, settings, metrics, shutdown.clone()));
+        Scorer { shutdown, task }
+    }
+
+    fn envelope(&self, user: &str, number: usize) -> Envelope {
+        Envelope {
+            id: MessageId::derived(&format!("{user} {number}"), self.clock.now()),
+            accepted_at: self.clock.now(),
+            node: "node1".into(),
+            reply_partition: Some(1),
+            user: UserId(user.into()),
+            domain: Domain::parse("shop.example").unwrap(),
+            client: Client {
+                address: "192.0.2.1:25".parse().unwrap(),
+                helo: "mail.shop.example".into(),
+                protocol: "ESMTPSA".into(),
+                login: Some(user.into()),
+                tls: None,
+            },
+            reverse_path: ReversePath::Mailbox(Mailbox::parse("a@shop.example").unwrap()),
+            recipients: vec![Recipient {
+                forward_path: Mailbox::parse("r@elsewhere.example").unwrap(),
+                notify: None,
+                orcpt: None,
+            }],
+            ret: None,
+            envid: None,
+            body_type: BodyType::SevenBit,
+            smtputf8: false,
+            size_bytes: 0,
+            chunks: Vec::new(),
+            origin: None,
+        }
+    }
+
+    async fn accept(&self, envelope: &Envelope, body: &str) {
+        let value = spool::encode(envelope, message(body).as_bytes()).unwrap();
+        self.append(Topic::Accepted, &envelope.user, value).await;
+    }
+
+    async fn append(&self, topic: Topic, user: &UserId, value: Bytes) -> Position {
+        let record = NewRecord::new(topic, user.0.clone(), "key", value);
+        self.log.append(vec![record]).await.unwrap()[0]
+    }
+
+    async fn command(&self, id: &str, action: Action) {
+        let partition_key = action.partition_key();
+        let command = Command {
+            id: id.into(),
+            by: "root (test)".into(),
+            at: self.clock.now(),
+            reply_partition: Some(2),
+            action,
+        };
+        let value = serde_json::to_vec(&command).unwrap();
+        self.log
+            .append(vec![NewRecord::new(Topic::Commands, partition_key, id.to_owned(), value)])
+            .await
+            .unwrap();
+    }
+
+    /// The answer to a command.
+    async fn answer(&self, id: &str) -> (bool, u64, String) {
+        let wanted = id.to_owned();
+        self.find(Topic::Replies, move |record| {
+            match serde_json::from_slice(record.value.as_ref()?).ok()? {
+                Reply::Command { command_id, ok, affected, text } if command_id == wanted => {
+                    Some((ok, affected, text))
+                }
+                _ => None,
+            }
+        })
+        .await
+    }
+
+    /// What a session is told about a message.
+    async fn reply(&self, id: MessageId) -> String {
+        self.find(Topic::Replies, move |record| {
+            match serde_json::from_slice(record.value.as_ref()?).ok()? {
+                Reply::Session { message_id, reply } if message_id == id => Some(reply.to_string()),
+                _ => None,
+            }
+        })
+        .await
+    }
+
+    /// The first record of a topic, in any partition, that `pick` takes; waits for it.
+    async fn find<T>(&self, topic: Topic, pick: impl Fn(&Record) -> Option<T>) -> T {
+        let search = async {
+            let mut tails = Vec::new();
+            for partition in 0..self.log.partitions(topic) {
+                tails.push(self.log.tail(topic, partition, TailFrom::Offset(0)).await.unwrap());
+            }
+            loop {
+                for tail in &mut tails {
+                    let next = tokio::time::timeout(Duration::from_millis(5), tail.next(1000)).await;
+                    let Ok(records) = next else { continue };
+                    if let Some(found) = records.unwrap().iter().find_map(&pick) {
+                        return found;
+                    }
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, search).await.unwrap_or_else(|_| panic!("not found in {topic}"))
+    }
+
+    /// Everything in a topic once `group` has nothing left to do.
+    async fn all(&self, topic: Topic) -> Vec<Record> {
+        let mut records = Vec::new();
+        for partition in 0..self.log.partitions(topic) {
+            let mut tail = self.log.tail(topic, partition, TailFrom::Offset(0)).await.unwrap();
+            while let Ok(next) = tokio::time::timeout(Duration::from_millis(30), tail.next(1000)).await {
+                records.extend(next.unwrap());
+            }
+        }
+        records
+    }
+
+    /// Waits until every accepted message and command is done.
+    async fn settled(&self) {
+        self.lag_below(1).await;
+    }
+
+    async fn lag_below(&self, limit: u64) {
+        let wait = async {
+            loop {
+                let accepted = self.log.lag("scorer", Topic::Accepted).await.unwrap();
+                let commands = self.log.lag("scorer", Topic::Commands).await.unwrap();
+                if accepted + commands < limit {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.expect("the scorer keeps up");
+    }
+
+    async fn rows(&self, topic: Topic) -> std::collections::BTreeMap<Bytes, Bytes> {
+        let mut rows = std::collections::BTreeMap::new();
+        let mut table = self.log.table(topic, None).await.unwrap();
+        loop {
+            for event in table.next(1000).await.unwrap() {
+                match event {
+                    TableEvent::CaughtUp => return rows,
+                    TableEvent::Row(Record { key, value: Some(value), .. }) => {
+                        rows.insert(key, value);
+                    }
+                    TableEvent::Row(record) => {
+                        rows.remove(&record.key);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn quarantine_row(&self, envelope: &Envelope) -> Option<QuarantineRow> {
+        let key = schemas::quarantine::key(&envelope.user, envelope.id);
+        self.rows(Topic::Quarantine).await.get(&key).map(|value| serde_json::from_slice(value).unwrap())
+    }
+
+    /// The row once it names a place in `quarantined`.
+    async fn placed_row(&self, envelope: &Envelope) -> QuarantineRow {
+        let id = envelope.id;
+        self.find(Topic::Quarantine, move |record| {
+            let row: QuarantineRow = serde_json::from_slice(record.value.as_ref()?).ok()?;
+            (row.message.id == id && row.position.topic == Topic::Quarantined).then_some(row)
+        })
+        .await
+    }
+
+    async fn sender_row(&self, user: &str, identity: Option<&str>) -> Option<SenderRow> {
+        let identity = identity.map(|name| Identity(name.into()));
+        let key = schemas::senders::key(&UserId(user.into()), identity.as_ref());
+        self.rows(Topic::Senders).await.get(&key).map(|value| serde_json::from_slice(value).unwrap())
+    }
+}
+
+fn message(body: &str) -> String {
+    format!("From: a@shop.example\r\nDate: Tue, 24 Nov 2026 09:30:00 +0000\r\nSubject: x\r\n\r\n{body}\r\n")
+}
+
+fn judged(record: &Record) -> Option<(Judged, Bytes)> {
+    spool::decode(record.value.as_ref()?).ok()
+}
+
+fn classification(record: &Record, id: MessageId) -> Option<Classification> {
+    match serde_json::from_slice(record.value.as_ref()?).ok()? {
+        VerdictEvent::Judged(verdict) if verdict.message.id == id => Some(verdict.message.classification),
+        _ => None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_accepted_is_released_or_quarantined_with_a_reply() {
+    let site = Site::open();
+    let scorer = site.start(1);
+    let (clean, spam) = (site.envelope("shop.example", 1), site.envelope("shop.example", 2));
+    site.accept(&clean, "hello").await;
+    // what cannot be read must not stop what follows
+    site.append(Topic::Accepted, &clean.user, Bytes::from_static(b"no json\nx")).await;
+    site.append(Topic::Commands, &clean.user, Bytes::from_static(b"no json")).await;
+    site.accept(&spam, GTUBE).await;
+
+    assert!(site.reply(clean.id).await.starts_with("250 2.0.0 queued as "));
+    assert!(site.reply(spam.id).await.starts_with("550 5.7.1 Blocked as spam, ref "));
+    let (head, body) = site.find(Topic::Released, judged).await;
+    assert_eq!((head.envelope, &body[..]), (clean.clone(), message("hello").as_bytes()));
+    assert_eq!(head.message.classification, Classification::Clean);
+    let (head, body) = site.find(Topic::Quarantined, judged).await;
+    assert_eq!((head.envelope.id, &body[..]), (spam.id, message(GTUBE).as_bytes()));
+    let classed = site.find(Topic::Verdicts, |r| classification(r, spam.id)).await;
+    assert_eq!(classed, Classification::Spam);
+
+    let row = site.placed_row(&spam).await;
+    assert_eq!((row.state, row.by.as_str()), (QuarantineState::In, "policy"));
+    let record = site.log.read(row.position).await.unwrap().unwrap();
+    assert_eq!(judged(&record).unwrap().0.envelope.id, spam.id);
+    site.settled().await;
+    let sender = site.sender_row("shop.example", None).await.unwrap();
+    assert_eq!((sender.released, sender.quarantined), (1, 1));
+    // the user authenticated by login, so the login is the identity
+    let identity = site.sender_row("shop.example", Some("shop.example")).await.unwrap();
+    assert_eq!((identity.released, identity.identity_source.as_str()), (1, "user"));
+    scorer.stop().await;
+    assert_eq!(site.all(Topic::Verdicts).await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_message_stays_in_its_chunks() {
+    let site = Site::open();
+    let scorer = site.start(1);
+    let mut envelope = site.envelope("shop.example", 1);
+    let whole = message(&format!("{GTUBE}\r\n{}", "0123456789abcdef\r\n".repeat(120_000)));
+    for (index, chunk) in whole.as_bytes().chunks(700 * 1024).enumerate() {
+        let chunk = bodies::chunk(envelope.id, index, Bytes::copy_from_slice(chunk));
+        envelope.chunks.extend(site.log.append(vec![chunk]).await.unwrap());
+    }
+    envelope.size_bytes = whole.len() as u64;
+    site.append(Topic::Accepted, &envelope.user, spool::encode(&envelope, b"").unwrap()).await;
+    let (head, body) = site.find(Topic::Quarantined, judged).await;
+    assert_eq!((head.envelope.chunks.len(), body.len()), (envelope.chunks.len(), 0));
+    let row = site.placed_row(&envelope).await;
+
+    // released when its chunks are about to leave, it gets new ones
+    site.clock.advance(25 * DAY);
+    let release = Action::Release { user: envelope.user.clone(), message_id: envelope.id };
+    site.command("c1", release).await;
+    let answer = site.answer("c1").await;
+    assert!(answer.0, "{answer:?} {row:?}");
+    let (head, _) = site.find(Topic::Released, judged).await;
+    assert!(head.envelope.chunks.iter().zip(&envelope.chunks).all(|(new, old)| new.offset > old.offset));
+    let loaded = bodies::load(site.log.as_ref(), &head.envelope, Bytes::new()).await.unwrap();
+    assert_eq!(&loaded[..], whole.as_bytes());
+
+    // one whose body is gone is accounted for
+    let mut lost = site.envelope("shop.example", 2);
+    lost.chunks = vec![Position { topic: Topic::Bodies, partition: 0, offset: 999_999 }];
+    site.append(Topic::Accepted, &lost.user, spool::encode(&lost, b"").unwrap()).await;
+    let classed = site.find(Topic::Verdicts, |r| classification(r, lost.id)).await;
+    assert_eq!(classed, Classification::Unknown);
+    scorer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_releases_once_and_closes() {
+    let site = Site::open();
+    let scorer = site.start(1);
+    let spam: Vec<_> = (0..3).map(|n| site.envelope("shop.example", n)).collect();
+    for envelope in &spam {
+        site.accept(envelope, GTUBE).await;
+    }
+    let user = spam[0].user.clone();
+    let on = |n: usize| (user.clone(), spam[n].id);
+    // commands that come with the messages themselves, before their place is known to anybody
+    let (user0, id0) = on(0);
+    site.command("release", Action::Release { user: user0.clone(), message_id: id0 }).await;
+    // The order between the two topics is free: the first may have come before its message.
+    let first = site.answer("release").await;
+    if !first.0 {
+        site.placed_row(&spam[0]).await;
+        site.command("release-later", Action::Release { user: user0.clone(), message_id: id0 }).await;
+        assert_eq!(site.answer("release-later").await.1, 1);
+    }
+    let (head, body) = site.find(Topic::Released, judged).await;
+    assert_eq!((head.envelope.id, head.released_by.as_deref()), (id0, Some("root (test)")));
+    assert_eq!(&body[..], message(GTUBE).as_bytes());
+
+    site.command("again", Action::Release { user: user0.clone(), message_id: id0 }).await;
+    let (ok, affected, text) = site.answer("again").await;
+    assert!(ok && affected == 0 && text.contains("already released by root"), "{text}");
+    site.command("remove", Action::Remove { user: user0, message_id: id0 }).await;
+    assert!(!site.answer("remove").await.0);
+    let (user1, id1) = on(1);
+    site.placed_row(&spam[2]).await;
+    site.command("confirm", Action::Confirm { user: user1.clone(), message_id: id1 }).await;
+    assert_eq!(site.answer("confirm").await.1, 1);
+    site.command("changed-mind", Action::Release { user: user1.clone(), message_id: id1 }).await;
+    assert_eq!(site.answer("changed-mind").await.1, 1);
+    site.command("nobody", Action::Release { user: UserId("other.example".into()), message_id: id1 }).await;
+    assert!(!site.answer("nobody").await.0);
+    site.settled().await;
+    assert_eq!(site.all(Topic::Released).await.len(), 2);
+    assert_eq!(site.quarantine_row(&spam[1]).await.unwrap().state, QuarantineState::Released);
+
+    // after 28 days the rows leave
+    site.clock.advance(29 * DAY);
+    let tombstoned = |record: &Record| record.value.is_none().then_some(());
+    site.find(Topic::Quarantine, tombstoned).await;
+    scorer.stop().await;
+    assert!(site.quarantine_row(&spam[2]).await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_holds_until_its_time_or_a_person() {
+    let site = Site::open();
+    let scorer = site.start(1);
+    let user = UserId("shop.example".into());
+    let domain = Domain::parse("shop.example").unwrap();
+    let lock = |identity: Option<&str>, until| Action::Lock {
+        user: user.clone(),
+        domain: domain.clone(),
+        identity: identity.map(|name| Identity(name.into())),
+        until,
+        reason: "phished".into(),
+    };
+    site.command("lock", lock(Some("shop.example"), Some(START.plus(DAY)))).await;
+    assert!(site.answer("lock").await.0);
+    let blocked = site.envelope("shop.example", 1);
+    site.accept(&blocked, "hello").await;
+    assert!(site.reply(blocked.id).await.starts_with("550 5.7.1 Blocked: sender is locked"));
+
+    site.clock.advance(DAY);
+    site.find(Topic::Verdicts, |record| match serde_json::from_slice(record.value.as_ref()?).ok()? {
+        VerdictEvent::Lock { locked: false, by, .. } => (by == "policy").then_some(()),
+        _ => None,
+    })
+    .await;
+    let free = site.envelope("shop.example", 2);
+    site.accept(&free, "hello").await;
+    assert!(site.reply(free.id).await.starts_with("250 "));
+
+    site.command("lock-user", lock(None, None)).await;
+    assert!(site.answer("lock-user").await.0);
+    let unlock = || Action::Unlock {
+        user: user.clone(),
+        domain: domain.clone(),
+        identity: None,
+        reason: "clean".into(),
+    };
+    // a lock outlives the scorer
+    scorer.kill().await;
+    let scorer = site.start(1);
+    let blocked = site.envelope("shop.example", 3);
+    site.accept(&blocked, "hello").await;
+    assert!(site.reply(blocked.id).await.starts_with("550 "));
+    site.command("unlock", unlock()).await;
+    assert_eq!(site.answer("unlock").await.1, 1);
+    site.command("unlock-again", unlock()).await;
+    assert_eq!(site.answer("unlock-again").await.1, 0);
+    site.command("null", lock(Some("<>"), None)).await;
+    assert!(!site.answer("null").await.0);
+    let row = site.sender_row("shop.example", None).await.unwrap();
+    let history: Vec<_> =
+        row.lock_history.iter().map(|change| (change.locked, change.reason.as_str())).collect();
+    assert_eq!(history, [(true, "phished"), (false, "clean")]);
+    assert!(row.lock.is_none());
+    scorer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_judged_twice_or_missed_across_kills() {
+    let site = Site::open();
+    let users = ["a.example", "b.example", "c.example", "d.example", "e.example"];
+    let mut expected = 0;
+    for round in 0..12 {
+        let scorer = site.start(1 + round % 3);
+        for number in 0..20 {
+            for user in users {
+                let envelope = site.envelope(user, round * 1000 + number);
+                site.accept(&envelope, if number % 5 == 0 { GTUBE } else { "hello" }).await;
+                expected += 1;
+            }
+        }
+        site.lag_below(100 - round as u64 * 8).await;
+        if round % 3 == 0 { scorer.stop().await } else { scorer.kill().await }
+    }
+    let scorer = site.start(2);
+    site.settled().await;
+    let verdicts = site.all(Topic::Verdicts).await;
+    let mut ids: Vec<_> = verdicts.iter().map(|record| record.key.clone()).collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!((verdicts.len(), ids.len()), (expected, expected));
+    let released = site.all(Topic::Released).await.len();
+    let quarantined = site.all(Topic::Quarantined).await.len();
+    assert_eq!((released, quarantined), (expected * 4 / 5, expected / 5));
+    for user in users {
+        let row = site.sender_row(user, None).await.unwrap();
+        assert_eq!((row.released, row.quarantined), (192, 48), "{user}");
+    }
+    // every row is placed, also those of which a kill cut the second commit off
+    let all_placed = async {
+        loop {
+            let rows = site.rows(Topic::Quarantine).await;
+            let placed = rows.values().filter(|value| {
+                let row: QuarantineRow = serde_json::from_slice(value).unwrap();
+                row.position.topic == Topic::Quarantined
+            });
+            if placed.count() == expected / 5 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, all_placed).await.expect("every row is placed");
+    scorer.stop().await;
+}
+
+/// As a crash between the commit of a quarantined message and the next one leaves it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_a_crash_left_without_place_is_placed() {
+    let site = Site::open();
+    let first = site.envelope("shop.example", 1);
+    let scorer = site.start(1);
+    site.accept(&first, GTUBE).await;
+    let placed = site.placed_row(&first).await;
+    scorer.stop().await;
+
+    let mut judged = judged(&site.log.read(placed.position).await.unwrap().unwrap()).unwrap().0;
+    judged.envelope = site.envelope("shop.example", 2);
+    judged.message.id = judged.envelope.id;
+    let accepted = Position { topic: Topic::Accepted, ..placed.position };
+    let row = QuarantineRow { message: judged.message.clone(), position: accepted, ..placed };
+    let user = first.user.0.clone();
+    let key = schemas::quarantine::key(&first.user, judged.envelope.id);
+    let value = spool::encode(&judged, message(GTUBE).as_bytes()).unwrap();
+    let records = vec![
+        NewRecord::new(Topic::Quarantined, user.clone(), judged.envelope.id.to_string(), value),
+        NewRecord::new(Topic::Quarantine, user, key, serde_json::to_vec(&row).unwrap()),
+    ];
+    let positions = site.log.append(records).await.unwrap();
+
+    let scorer = site.start(1);
+    assert_eq!(site.placed_row(&judged.envelope).await.position, positions[0]);
+    site.command("c1", Action::Release { user: first.user.clone(), message_id: judged.envelope.id }).await;
+    assert_eq!(site.answer("c1").await.1, 1);
+    scorer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_zombie_cannot_write() {
+    let site = Site::open();
+    let scorer = site.start(1);
+    let first = site.envelope("shop.example", 1);
+    site.accept(&first, "hello").await;
+    site.reply(first.id).await;
+    // Somebody takes the slot; the scorer finds out, joins again and takes it back.
+    let mut other = site.log.join("scorer", "node1-0", &[Topic::Accepted, Topic::Commands]).await.unwrap();
+    let mut owned = Vec::new();
+    let fenced = async {
+        loop {
+            match other.poll(10, Duration::from_millis(50)).await {
+                Ok(Polled::Assigned(partitions)) => owned.extend(partitions.into_iter().map(|p| (p, 0))),
+                Ok(_) => {}
+                Err(LogError::Fenced { .. }) => return,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, fenced).await.expect("the scorer takes its slot back");
+    let output = NewRecord::new(Topic::Released, "shop.example", "forged", "forged");
+    assert!(matches!(other.commit(vec![output], &owned).await, Err(LogError::Fenced { .. })));
+    let second = site.envelope("shop.example", 2);
+    site.accept(&second, "hello").await;
+    site.reply(second.id).await;
+    scorer.stop().await;
+    assert_eq!(site.all(Topic::Released).await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_fails_is_begun_again_from_the_log() {
+    let site = Site::open();
+    let commits = Arc::default();
+    let faulty = faulty::FaultyLog { log: Arc::clone(&site.log), commits: Arc::clone(&commits) };
+    let scorer = site.start_on(Arc::new(faulty), 1);
+    let mut spam = Vec::new();
+    for number in 0..100 {
+        let envelope = site.envelope("shop.example", number);
+        site.accept(&envelope, if number % 10 == 0 { GTUBE } else { "hello" }).await;
+        if number % 10 == 0 {
+            spam.push(envelope);
+        }
+    }
+    for (number, envelope) in spam.iter().enumerate() {
+        site.placed_row(envelope).await;
+        let release = Action::Release { user: envelope.user.clone(), message_id: envelope.id };
+        site.command(&format!("c{number}"), release).await;
+        assert_eq!(site.answer(&format!("c{number}")).await.1, 1);
+    }
+    site.settled().await;
+    scorer.stop().await;
+    assert!(commits.load(std::sync::atomic::Ordering::Relaxed) > 15, "{commits:?}");
+    assert_eq!(site.all(Topic::Released).await.len(), 100);
+    let row = site.sender_row("shop.example", None).await.unwrap();
+    assert_eq!((row.released, row.quarantined), (90, 10));
+}
