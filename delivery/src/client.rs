@@ -110,9 +110,19 @@ pub async fn open(opening: Opening<'_>) -> Result<Connection, Failure> {
     let address = opening.server.address;
     let connecting = connect(address, opening.source);
     let stream = match tokio::time::timeout(opening.timeouts.connect, connecting).await {
-        Err(_) => return Err(Failure { reply: local(451, (4, 4, 1), format!("No answer from {address}")), local: true, tls: false }),
+        Err(_) => {
+            return Err(Failure {
+                reply: local(451, (4, 4, 1), format!("No answer from {address}")),
+                local: true,
+                tls: false,
+            });
+        }
         Ok(Err(error)) => {
-            return Err(Failure { reply: local(451, (4, 4, 1), format!("{address} cannot be reached: {error}")), local: true, tls: false });
+            return Err(Failure {
+                reply: local(451, (4, 4, 1), format!("{address} cannot be reached: {error}")),
+                local: true,
+                tls: false,
+            });
         }
         Ok(Ok(stream)) => stream,
     };
@@ -160,19 +170,28 @@ impl Connection {
         if reply.code == 250 { Ok(()) } else { Err(Failure { reply, local: false, tls: false }) }
     }
 
-    async fn start_tls(&mut self, connector: &TlsConnector, server: &crate::dns::Server, ehlo: &str) -> Result<(), Failure> {
+    async fn start_tls(
+        &mut self,
+        connector: &TlsConnector,
+        server: &crate::dns::Server,
+        ehlo: &str,
+    ) -> Result<(), Failure> {
         let reply = self.command("STARTTLS").await?;
         if reply.code != 220 {
             self.tls_note = Some(format!("refused: {reply}"));
             return Ok(());
         }
-        let tls_failure = |text: String| Failure { reply: local(451, (4, 7, 5), text), local: true, tls: true };
+        let tls_failure =
+            |text: String| Failure { reply: local(451, (4, 7, 5), text), local: true, tls: true };
         if !self.input.is_empty() {
             return Err(tls_failure("The server sent data behind its answer to STARTTLS".into()));
         }
         let Wire::Plain(_) = &self.wire else { return Ok(()) };
-        let name = ServerName::try_from(server.name.clone()).unwrap_or_else(|_| ServerName::from(server.address.ip()));
-        let Wire::Plain(stream) = std::mem::replace(&mut self.wire, Wire::Plain(unconnected()?)) else { return Ok(()) };
+        let name = ServerName::try_from(server.name.clone())
+            .unwrap_or_else(|_| ServerName::from(server.address.ip()));
+        let Wire::Plain(stream) = std::mem::replace(&mut self.wire, Wire::Plain(unconnected()?)) else {
+            return Ok(());
+        };
         let handshake = tokio::time::timeout(self.timeouts.connect, connector.connect(name, stream)).await;
         let stream = match handshake {
             Err(_) => return Err(tls_failure("The TLS handshake took too long".into())),
@@ -217,13 +236,21 @@ impl Connection {
             self.write(commands.as_bytes(), self.timeouts.command).await?;
             mail_reply = self.reply(self.timeouts.command).await?;
             if !mail_reply.is_positive() {
-                return Ok(Sent { reusable: self.reset().await, replies: vec![(mail_reply, false); mail.recipients.len()], before_content: false });
+                return Ok(Sent {
+                    reusable: self.reset().await,
+                    replies: vec![(mail_reply, false); mail.recipients.len()],
+                    before_content: false,
+                });
             }
             for recipient in &mail.recipients {
                 replies.push(self.command(&format!("RCPT TO:{recipient}")).await?);
             }
             if replies.iter().all(|reply| !reply.is_positive()) {
-                return Ok(Sent { reusable: self.reset().await, replies: replies.into_iter().map(|r| (r, false)).collect(), before_content: false });
+                return Ok(Sent {
+                    reusable: self.reset().await,
+                    replies: replies.into_iter().map(|r| (r, false)).collect(),
+                    before_content: false,
+                });
             }
             self.write(b"DATA\r\n", self.timeouts.command).await?;
         }
@@ -231,21 +258,36 @@ impl Connection {
         let any_recipient = replies.iter().any(SmtpReply::is_positive);
         if data_reply.code != 354 {
             let reusable = !is_closing(&data_reply) && self.reset().await;
-            return Ok(Sent { replies: merge(&mail_reply, replies, &data_reply), reusable, before_content: false });
+            return Ok(Sent {
+                replies: merge(&mail_reply, replies, &data_reply),
+                reusable,
+                before_content: false,
+            });
         }
         if !any_recipient || !mail_reply.is_positive() {
             // The peer took DATA with nobody to send to: an empty message goes nowhere (RFC 2920 3.1).
             self.write(b".\r\n", self.timeouts.command).await?;
             let end = self.reply(self.timeouts.data).await?;
-            return Ok(Sent { replies: merge(&mail_reply, replies, &end), reusable: !is_closing(&end), before_content: false });
+            return Ok(Sent {
+                replies: merge(&mail_reply, replies, &end),
+                reusable: !is_closing(&end),
+                before_content: false,
+            });
         }
         *content_sent = true;
         self.write_message(mail).await?;
         match self.reply(self.timeouts.data).await {
-            Ok(end) => Ok(Sent { reusable: !is_closing(&end), replies: merge(&mail_reply, replies, &end), before_content: false }),
+            Ok(end) => Ok(Sent {
+                reusable: !is_closing(&end),
+                replies: merge(&mail_reply, replies, &end),
+                before_content: false,
+            }),
             // Recipients that were refused before stay refused.
             Err(failure) => Ok(Sent {
-                replies: replies.into_iter().map(|r| if r.is_positive() { (failure.reply.clone(), true) } else { (r, false) }).collect(),
+                replies: replies
+                    .into_iter()
+                    .map(|r| if r.is_positive() { (failure.reply.clone(), true) } else { (r, false) })
+                    .collect(),
                 reusable: false,
                 before_content: false,
             }),
@@ -302,7 +344,8 @@ impl Connection {
         let mut code = 0;
         loop {
             let line = self.reply_line(deadline).await?;
-            let (this_code, last, text) = parse_line(&line).ok_or_else(|| Failure::of(format!("{} sent no SMTP reply", self.peer)))?;
+            let (this_code, last, text) =
+                parse_line(&line).ok_or_else(|| Failure::of(format!("{} sent no SMTP reply", self.peer)))?;
             if !lines.is_empty() && this_code != code {
                 return Err(Failure::of(format!("{} changed its reply code between lines", self.peer)));
             }
@@ -330,7 +373,9 @@ impl Connection {
             match tokio::time::timeout_at(deadline, self.wire.read_buf(&mut self.input)).await {
                 Err(_) => return Err(Failure::of(format!("{} does not answer", self.peer))),
                 Ok(Ok(0)) => return Err(Failure::of(format!("{} closed the connection", self.peer))),
-                Ok(Err(error)) => return Err(Failure::of(format!("The connection to {} broke: {error}", self.peer))),
+                Ok(Err(error)) => {
+                    return Err(Failure::of(format!("The connection to {} broke: {error}", self.peer)));
+                }
                 Ok(Ok(_)) => {}
             }
         }
@@ -362,7 +407,11 @@ fn merge(mail: &SmtpReply, recipients: Vec<SmtpReply>, end: &SmtpReply) -> Vec<(
 
 /// Code, whether it is the last line, and the text.
 fn parse_line(line: &[u8]) -> Option<(u16, bool, String)> {
-    let code = std::str::from_utf8(line.get(..3)?).ok()?.parse::<u16>().ok().filter(|code| (200..600).contains(code))?;
+    let code = std::str::from_utf8(line.get(..3)?)
+        .ok()?
+        .parse::<u16>()
+        .ok()
+        .filter(|code| (200..600).contains(code))?;
     let last = match line.get(3) {
         None | Some(b' ') => true,
         Some(b'-') => false,
@@ -376,7 +425,9 @@ fn assemble(code: u16, lines: &[String]) -> SmtpReply {
     let first_word = |line: &str| line.split(' ').next().and_then(|word| word.parse().ok());
     let enhanced = lines.first().and_then(|line| first_word(line));
     let strip = |line: &String| match line.split_once(' ') {
-        Some((word, rest)) if enhanced.is_some() && word.parse::<schemas::EnhancedCode>().is_ok() => rest.to_owned(),
+        Some((word, rest)) if enhanced.is_some() && word.parse::<schemas::EnhancedCode>().is_ok() => {
+            rest.to_owned()
+        }
         _ => line.clone(),
     };
     SmtpReply { code, enhanced, text: lines.iter().map(strip).collect::<Vec<_>>().join("\n") }
@@ -402,8 +453,16 @@ fn capabilities(text: &str) -> Capabilities {
 fn negotiated(stream: &TlsStream<TcpStream>) -> Tls {
     let (_, connection) = stream.get_ref();
     Tls {
-        version: connection.protocol_version().and_then(|v| v.as_str()).unwrap_or("unknown").replace('_', "."),
-        cipher: connection.negotiated_cipher_suite().and_then(|c| c.suite().as_str()).unwrap_or("unknown").to_owned(),
+        version: connection
+            .protocol_version()
+            .and_then(|v| v.as_str())
+            .unwrap_or("unknown")
+            .replace('_', "."),
+        cipher: connection
+            .negotiated_cipher_suite()
+            .and_then(|c| c.suite().as_str())
+            .unwrap_or("unknown")
+            .to_owned(),
         verified: false,
     }
 }
@@ -442,7 +501,12 @@ pub fn opportunistic_tls() -> TlsConnector {
             cert: &rustls::pki_types::CertificateDer<'_>,
             dss: &rustls::DigitallySignedStruct,
         ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-            rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+            rustls::crypto::verify_tls12_signature(
+                message,
+                cert,
+                dss,
+                &self.0.signature_verification_algorithms,
+            )
         }
 
         fn verify_tls13_signature(
@@ -451,7 +515,12 @@ pub fn opportunistic_tls() -> TlsConnector {
             cert: &rustls::pki_types::CertificateDer<'_>,
             dss: &rustls::DigitallySignedStruct,
         ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-            rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+            rustls::crypto::verify_tls13_signature(
+                message,
+                cert,
+                dss,
+                &self.0.signature_verification_algorithms,
+            )
         }
 
         fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
@@ -471,7 +540,11 @@ pub fn opportunistic_tls() -> TlsConnector {
 }
 
 impl AsyncRead for Wire {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut tokio::io::ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
         match self.get_mut() {
             Wire::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Wire::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
@@ -514,14 +587,20 @@ mod tests {
             assert_eq!(parse_line(bad), None, "{bad:?}");
         }
         let reply = assemble(550, &["5.1.1 no".into(), "5.1.1 such user".into()]);
-        assert_eq!((reply.to_string().as_str(), reply.enhanced), ("550 5.1.1 no such user", Some(schemas::EnhancedCode(5, 1, 1))));
+        assert_eq!(
+            (reply.to_string().as_str(), reply.enhanced),
+            ("550 5.1.1 no such user", Some(schemas::EnhancedCode(5, 1, 1)))
+        );
     }
 
     #[test]
     fn the_end_counts_for_those_who_were_taken() {
         let r = |code| SmtpReply { code, enhanced: None, text: String::new() };
         let codes = |mail, rcpt: &[u16], end| -> Vec<u16> {
-            merge(&r(mail), rcpt.iter().map(|c| r(*c)).collect(), &r(end)).into_iter().map(|(reply, _)| reply.code).collect()
+            merge(&r(mail), rcpt.iter().map(|c| r(*c)).collect(), &r(end))
+                .into_iter()
+                .map(|(reply, _)| reply.code)
+                .collect()
         };
         assert_eq!(codes(250, &[250, 550, 450], 250), [250, 550, 450]);
         assert_eq!(codes(250, &[250, 550], 451), [451, 550]);

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use eventlog::{Consumer, LogError, NewRecord, Polled, Record};
-use schemas::topics::TopicPartition;
 use schemas::Position;
+use schemas::topics::TopicPartition;
 use tokio::sync::{mpsc, oneshot};
 
 /// Records of one poll.
@@ -43,14 +43,22 @@ pub(crate) fn start(consumer: Box<dyn Consumer>) -> Handle {
 impl Handle {
     /// Commits; resolves when it is durable. An unavailable log is asked again until it is there: outputs are keyed by
     /// what they say, so that a commit whose fate was unknown may be repeated.
-    pub(crate) async fn commit(&self, outputs: Vec<NewRecord>, next: Option<Vec<(TopicPartition, u64)>>) -> Result<Vec<Position>, LogError> {
+    pub(crate) async fn commit(
+        &self,
+        outputs: Vec<NewRecord>,
+        next: Option<Vec<(TopicPartition, u64)>>,
+    ) -> Result<Vec<Position>, LogError> {
         let (done, committed) = oneshot::channel();
         self.commits.send(Request { outputs, next, done }).await.map_err(|_| LogError::Closed)?;
         committed.await.map_err(|_| LogError::Closed)?
     }
 }
 
-async fn run(mut consumer: Box<dyn Consumer>, events: mpsc::Sender<Event>, mut requests: mpsc::Receiver<Request>) {
+async fn run(
+    mut consumer: Box<dyn Consumer>,
+    events: mpsc::Sender<Event>,
+    mut requests: mpsc::Receiver<Request>,
+) {
     loop {
         let room = tokio::select! {
             biased;

@@ -28,7 +28,13 @@ impl Outgoing {
 /// The header section to be signed: without the marked fields, with Date, Message-ID and our id where they are missing.
 /// Of a message that already carries a valid signature of its author, nothing is changed.
 #[must_use]
-pub fn header_section(judged: &Judged, section: &[u8], hostname: &str, validly_signed: bool, signed_fields: &[String]) -> Vec<u8> {
+pub fn header_section(
+    judged: &Judged,
+    section: &[u8],
+    hostname: &str,
+    validly_signed: bool,
+    signed_fields: &[String],
+) -> Vec<u8> {
     let fields = header::fields(section);
     let mut out = Vec::with_capacity(section.len() + 256);
     if !validly_signed {
@@ -60,7 +66,12 @@ fn added_fields(judged: &Judged, section: &[u8], fields: &[Field], hostname: &st
 }
 
 /// Where the fields to be removed stand, in order. One that the author's signature covers stays.
-fn removed(judged: &Judged, section: &[u8], fields: &[Field], signed_fields: &[String]) -> Vec<std::ops::Range<usize>> {
+fn removed(
+    judged: &Judged,
+    section: &[u8],
+    fields: &[Field],
+    signed_fields: &[String],
+) -> Vec<std::ops::Range<usize>> {
     let mut ranges: Vec<_> = judged
         .remove_fields
         .iter()
@@ -83,10 +94,17 @@ fn removed(judged: &Judged, section: &[u8], fields: &[Field], signed_fields: &[S
 pub fn trace_field(judged: &Judged, hostname: &str) -> String {
     let envelope = &judged.envelope;
     if envelope.origin.is_some() {
-        return format!("Received: by {hostname} (Mailweir) id {};\r\n\t{}\r\n", envelope.id, envelope.accepted_at.rfc5322());
+        return format!(
+            "Received: by {hostname} (Mailweir) id {};\r\n\t{}\r\n",
+            envelope.id,
+            envelope.accepted_at.rfc5322()
+        );
     }
     let client = &envelope.client;
-    let tls = client.tls.as_ref().map_or_else(String::new, |tls| format!("\r\n\t(using {} with cipher {})", tls.version, tls.cipher));
+    let tls = client
+        .tls
+        .as_ref()
+        .map_or_else(String::new, |tls| format!("\r\n\t(using {} with cipher {})", tls.version, tls.cipher));
     format!(
         "Received: from {} ([{}])\r\n\tby {hostname} (Mailweir) with {} id {}{tls};\r\n\t{}\r\n",
         comment_free(&client.helo),
@@ -137,7 +155,11 @@ pub fn own_envelope(
             tls: None,
         },
         reverse_path: ReversePath::Null,
-        recipients: vec![schemas::envelope::Recipient { forward_path: to.clone(), notify: None, orcpt: None }],
+        recipients: vec![schemas::envelope::Recipient {
+            forward_path: to.clone(),
+            notify: None,
+            orcpt: None,
+        }],
         ret: None,
         envid: None,
         body_type: schemas::envelope::BodyType::SevenBit,

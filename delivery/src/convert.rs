@@ -37,7 +37,8 @@ struct Leaf {
 
 fn collect(message: &Message<'_>, base: usize, leaves: &mut Vec<Leaf>) {
     for part in &message.parts {
-        let (header, body, end) = (part.offset_header as usize, part.offset_body as usize, part.offset_end as usize);
+        let (header, body, end) =
+            (part.offset_header as usize, part.offset_body as usize, part.offset_end as usize);
         match &part.body {
             PartType::Multipart(_) => {}
             PartType::Message(nested) if !message.raw_message.get(body..end).is_none_or(<[u8]>::is_ascii) => {

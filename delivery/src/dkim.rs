@@ -14,9 +14,26 @@ use schemas::settings::{DkimAlgorithm, DkimKey, Setting, SettingsView};
 
 /// Signed where present (RFC 6376 5.4.1). From stands twice: so nobody can add another.
 const SIGNED: [&str; 20] = [
-    "From", "From", "Reply-To", "Subject", "Date", "To", "Cc", "Message-ID", "In-Reply-To", "References", "MIME-Version",
-    "Content-Type", "Content-Transfer-Encoding", "List-Id", "List-Help", "List-Unsubscribe", "List-Unsubscribe-Post", "List-Post",
-    "List-Archive", "Sender",
+    "From",
+    "From",
+    "Reply-To",
+    "Subject",
+    "Date",
+    "To",
+    "Cc",
+    "Message-ID",
+    "In-Reply-To",
+    "References",
+    "MIME-Version",
+    "Content-Type",
+    "Content-Transfer-Encoding",
+    "List-Id",
+    "List-Help",
+    "List-Unsubscribe",
+    "List-Unsubscribe-Post",
+    "List-Post",
+    "List-Archive",
+    "Sender",
 ];
 
 /// Keys ready to sign, kept as long as the setting they came from stays the same.
@@ -46,7 +63,8 @@ pub fn keys_for<'a>(
     outgoing_domain: &Domain,
     selector: Option<&str>,
 ) -> Vec<&'a DkimKey> {
-    let mut keys: Vec<&DkimKey> = header_from.map(|domain| settings.dkim_keys(domain).collect()).unwrap_or_default();
+    let mut keys: Vec<&DkimKey> =
+        header_from.map(|domain| settings.dkim_keys(domain).collect()).unwrap_or_default();
     if keys.is_empty()
         && let Some(selector) = selector
     {
@@ -83,15 +101,30 @@ impl Signer {
         let (domain, selector) = (key.domain.as_str(), key.selector.as_str());
         let (made, algorithm) = match key.algorithm {
             DkimAlgorithm::RsaSha256 => {
-                let rsa = RsaKey::<Sha256>::from_key_der(PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(der))).map_err(text)?;
-                (Key::Rsa(with_options(DkimSigner::from_key(rsa).domain(domain).selector(selector).headers(SIGNED))), "rsa-sha256")
+                let rsa = RsaKey::<Sha256>::from_key_der(PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(der)))
+                    .map_err(text)?;
+                (
+                    Key::Rsa(with_options(
+                        DkimSigner::from_key(rsa).domain(domain).selector(selector).headers(SIGNED),
+                    )),
+                    "rsa-sha256",
+                )
             }
             DkimAlgorithm::Ed25519Sha256 => {
                 let ed = Ed25519Key::from_pkcs8_maybe_unchecked_der(der).map_err(text)?;
-                (Key::Ed25519(with_options(DkimSigner::from_key(ed).domain(domain).selector(selector).headers(SIGNED))), "ed25519-sha256")
+                (
+                    Key::Ed25519(with_options(
+                        DkimSigner::from_key(ed).domain(domain).selector(selector).headers(SIGNED),
+                    )),
+                    "ed25519-sha256",
+                )
             }
         };
-        Ok(Signer { sealed: key.sealed_private_key.clone(), key: made, label: format!("d={domain} s={selector} a={algorithm}") })
+        Ok(Signer {
+            sealed: key.sealed_private_key.clone(),
+            key: made,
+            label: format!("d={domain} s={selector} a={algorithm}"),
+        })
     }
 
     /// The `DKIM-Signature` field over `head` (with its empty line) and `body`, and what to call it.
@@ -109,7 +142,9 @@ impl Signer {
     }
 }
 
-fn with_options<K: mail_auth::common::crypto::SigningKey>(signer: DkimSigner<K, mail_auth::dkim::Done>) -> DkimSigner<K, mail_auth::dkim::Done> {
+fn with_options<K: mail_auth::common::crypto::SigningKey>(
+    signer: DkimSigner<K, mail_auth::dkim::Done>,
+) -> DkimSigner<K, mail_auth::dkim::Done> {
     signer.header_canonicalization(Canonicalization::Relaxed).body_canonicalization(Canonicalization::Relaxed)
 }
 
@@ -123,7 +158,11 @@ pub struct AuthorSignature {
 }
 
 /// Looks at the signatures of the From domain (or a parent of it) on a message.
-pub async fn author_signature(authenticator: &MessageAuthenticator, message: &[u8], header_from: Option<&Domain>) -> AuthorSignature {
+pub async fn author_signature(
+    authenticator: &MessageAuthenticator,
+    message: &[u8],
+    header_from: Option<&Domain>,
+) -> AuthorSignature {
     let (section, _) = crate::header::split(message);
     let section = &message[..section];
     let has_any = crate::header::has(section, &crate::header::fields(section), "DKIM-Signature");

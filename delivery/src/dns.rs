@@ -34,12 +34,17 @@ impl Dns {
     /// When the system's resolver settings cannot be read and none are given.
     pub fn new(config: &Config) -> Result<Self, Error> {
         let (resolver, mut options) = if config.dns_servers.is_empty() {
-            hickory_resolver::system_conf::read_system_conf().map_err(|error| Error::Resolver(error.to_string()))?
+            hickory_resolver::system_conf::read_system_conf()
+                .map_err(|error| Error::Resolver(error.to_string()))?
         } else {
-            (ResolverConfig::from_name_servers(config.dns_servers.iter().map(name_server).collect()), ResolverOpts::default())
+            (
+                ResolverConfig::from_name_servers(config.dns_servers.iter().map(name_server).collect()),
+                ResolverOpts::default(),
+            )
         };
         options.cache_size = 100_000;
-        let authenticator = MessageAuthenticator::new(resolver, options).map_err(|error| Error::Resolver(error.to_string()))?;
+        let authenticator = MessageAuthenticator::new(resolver, options)
+            .map_err(|error| Error::Resolver(error.to_string()))?;
         Ok(Dns { authenticator, hostname: config.hostname.clone(), smtp_port: config.smtp_port })
     }
 
@@ -65,7 +70,11 @@ impl Dns {
         }
         servers.truncate(MAX_ADDRESSES);
         if servers.is_empty() {
-            return Err(local(451, (4, 4, 4), format!("No server of {site} has an address that can be reached from here")));
+            return Err(local(
+                451,
+                (4, 4, 4),
+                format!("No server of {site} has an address that can be reached from here"),
+            ));
         }
         Ok(servers)
     }
@@ -73,7 +82,9 @@ impl Dns {
     async fn mx_servers(&self, domain: &str) -> Result<Vec<Server>, SmtpReply> {
         let mut hosts = match self.authenticator.resolver().mx_lookup(absolute(domain)).await {
             Ok(lookup) => mx_hosts(lookup.answers()),
-            Err(error) if error.is_nx_domain() => return Err(local(550, (5, 1, 2), format!("The domain {domain} does not exist"))),
+            Err(error) if error.is_nx_domain() => {
+                return Err(local(550, (5, 1, 2), format!("The domain {domain} does not exist")));
+            }
             Err(error) if error.is_no_records_found() => Vec::new(),
             Err(error) => return Err(dns_failed(domain, &error)),
         };
@@ -95,13 +106,21 @@ impl Dns {
             let limit = *ours;
             hosts.retain(|(preference, _)| *preference < limit);
             if hosts.is_empty() {
-                return Err(local(550, (5, 4, 6), format!("The best server of {domain} is this one: a loop")));
+                return Err(local(
+                    550,
+                    (5, 4, 6),
+                    format!("The best server of {domain} is this one: a loop"),
+                ));
             }
         }
         self.addresses_of_all(domain, &hosts).await
     }
 
-    async fn addresses_of_all(&self, domain: &str, hosts: &[(u16, String)]) -> Result<Vec<Server>, SmtpReply> {
+    async fn addresses_of_all(
+        &self,
+        domain: &str,
+        hosts: &[(u16, String)],
+    ) -> Result<Vec<Server>, SmtpReply> {
         let mut servers = Vec::new();
         let mut problem = None;
         for (_, host) in hosts {
@@ -126,12 +145,15 @@ impl Dns {
             return Ok(vec![server(ip)]);
         }
         let resolver = self.authenticator.resolver();
-        let (v6, v4) = tokio::join!(resolver.ipv6_lookup(absolute(host)), resolver.ipv4_lookup(absolute(host)));
+        let (v6, v4) =
+            tokio::join!(resolver.ipv6_lookup(absolute(host)), resolver.ipv4_lookup(absolute(host)));
         let mut found: Vec<Server> = Vec::new();
         let mut problem = None;
         for lookup in [v6, v4] {
             match lookup {
-                Ok(lookup) => found.extend(lookup.answers().iter().filter_map(|r| address(&r.data)).map(server)),
+                Ok(lookup) => {
+                    found.extend(lookup.answers().iter().filter_map(|r| address(&r.data)).map(server))
+                }
                 Err(error) if error.is_no_records_found() || error.is_nx_domain() => {}
                 Err(error) => problem = Some(dns_failed(host, &error)),
             }
@@ -188,7 +210,9 @@ fn mx_hosts(records: &[hickory_resolver::proto::rr::Record]) -> Vec<(u16, String
     let mut hosts: Vec<(u16, String)> = records
         .iter()
         .filter_map(|record| match &record.data {
-            RData::MX(mx) => Some((mx.preference, mx.exchange.to_ascii().trim_end_matches('.').to_ascii_lowercase())),
+            RData::MX(mx) => {
+                Some((mx.preference, mx.exchange.to_ascii().trim_end_matches('.').to_ascii_lowercase()))
+            }
             _ => None,
         })
         .collect();

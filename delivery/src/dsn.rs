@@ -39,20 +39,34 @@ impl Kind {
 
     fn explanation(self) -> &'static str {
         match self {
-            Kind::Failed => "Your message could not be delivered to the recipients below. It will not be tried again.",
-            Kind::Delayed => "Your message has not been delivered to the recipients below yet. It is still being tried; you need not send it again.",
-            Kind::Relayed => "Your message was passed on to servers that do not report on delivery. You will hear no more of it unless they bounce it.",
+            Kind::Failed => {
+                "Your message could not be delivered to the recipients below. It will not be tried again."
+            }
+            Kind::Delayed => {
+                "Your message has not been delivered to the recipients below yet. It is still being tried; you need not send it again."
+            }
+            Kind::Relayed => {
+                "Your message was passed on to servers that do not report on delivery. You will hear no more of it unless they bounce it."
+            }
         }
     }
 }
 
 /// The recipients of an attempt that its sender is to be told about, if the sender is to be told at all.
 #[must_use]
-pub fn recipients<'a>(kind: Kind, judged: &Judged, attempt: &'a Attempt, peer_reports: bool) -> Vec<&'a RecipientResult> {
+pub fn recipients<'a>(
+    kind: Kind,
+    judged: &Judged,
+    attempt: &'a Attempt,
+    peer_reports: bool,
+) -> Vec<&'a RecipientResult> {
     let envelope = &judged.envelope;
     let judged_spam = matches!(
         judged.message.classification,
-        Classification::Spam | Classification::ForwardedSpam | Classification::Phishing | Classification::ObserveOnly
+        Classification::Spam
+            | Classification::ForwardedSpam
+            | Classification::Phishing
+            | Classification::ObserveOnly
     );
     // Never a DSN for a DSN, nor for mail of our own, nor backscatter for what was judged to be spam.
     if envelope.reverse_path.is_null() || envelope.origin.is_some() || judged_spam {
@@ -64,7 +78,9 @@ pub fn recipients<'a>(kind: Kind, judged: &Judged, attempt: &'a Attempt, peer_re
         match kind {
             Kind::Failed => result.outcome == Outcome::Failed && notify.is_none_or(|n: Notify| n.failure),
             Kind::Delayed => result.outcome == Outcome::Deferred && notify.is_none_or(|n| n.delay),
-            Kind::Relayed => result.outcome == Outcome::Delivered && !peer_reports && notify.is_some_and(|n| n.success),
+            Kind::Relayed => {
+                result.outcome == Outcome::Delivered && !peer_reports && notify.is_some_and(|n| n.success)
+            }
         }
     };
     attempt.recipients.iter().filter(wants).collect()
@@ -90,7 +106,15 @@ pub fn build(report: &Report<'_>) -> Option<(Judged, Bytes)> {
     let id = MessageId::derived(&format!("dsn/{}/{}", report.kind.action(), report.attempt.id), report.now);
     let bytes = Bytes::from(text(report, id, to));
     let origin = Origin::Dsn { message_id: report.judged.envelope.id };
-    let mut envelope = content::own_envelope(id, report.now, report.node, &report.judged.envelope.domain, to, origin, bytes.len());
+    let mut envelope = content::own_envelope(
+        id,
+        report.now,
+        report.node,
+        &report.judged.envelope.domain,
+        to,
+        origin,
+        bytes.len(),
+    );
     envelope.body_type = report.judged.envelope.body_type;
     let message = MessageSummary {
         id,
@@ -107,7 +131,15 @@ pub fn build(report: &Report<'_>) -> Option<(Judged, Bytes)> {
         subject: Some(report.kind.subject().into()),
         own: true,
     };
-    let judged = Judged { envelope, message, score: 0.0, symbols: Vec::new(), remove_fields: Vec::new(), released_by: None, kept: false };
+    let judged = Judged {
+        envelope,
+        message,
+        score: 0.0,
+        symbols: Vec::new(),
+        remove_fields: Vec::new(),
+        released_by: None,
+        kept: false,
+    };
     Some((judged, bytes))
 }
 
@@ -146,8 +178,13 @@ fn human_part(report: &Report<'_>) -> String {
     }
     out.push_str(&format!("Reference: {}\r\n\r\n", report.judged.envelope.id));
     for result in &report.recipients {
-        let who = if result.local { "this server says".to_owned() } else { format!("{} says", remote(report)) };
-        out.push_str(&format!("  {}\r\n    {who}: {}\r\n", result.forward_path, clean(&result.reply.to_string())));
+        let who =
+            if result.local { "this server says".to_owned() } else { format!("{} says", remote(report)) };
+        out.push_str(&format!(
+            "  {}\r\n    {who}: {}\r\n",
+            result.forward_path,
+            clean(&result.reply.to_string())
+        ));
     }
     out
 }
@@ -162,14 +199,22 @@ fn status_part(report: &Report<'_>) -> String {
     if let Some(envid) = &envelope.envid {
         out.push_str(&format!("Original-Envelope-Id: {}\r\n", from_xtext(envid)));
     }
-    out.push_str(&format!("Arrival-Date: {}\r\nX-Mailweir-Id: {}\r\n", envelope.accepted_at.rfc5322(), envelope.id));
+    out.push_str(&format!(
+        "Arrival-Date: {}\r\nX-Mailweir-Id: {}\r\n",
+        envelope.accepted_at.rfc5322(),
+        envelope.id
+    ));
     for result in &report.recipients {
         out.push_str("\r\n");
         if let Some(orcpt) = envelope.recipients.get(result.index as usize).and_then(|r| r.orcpt.as_ref()) {
             out.push_str(&format!("Original-Recipient: {}\r\n", from_xtext(orcpt)));
         }
         let kind = if result.forward_path.needs_smtputf8() { "utf-8" } else { "rfc822" };
-        out.push_str(&format!("Final-Recipient: {kind}; {}\r\nAction: {}\r\n", result.forward_path, report.kind.action()));
+        out.push_str(&format!(
+            "Final-Recipient: {kind}; {}\r\nAction: {}\r\n",
+            result.forward_path,
+            report.kind.action()
+        ));
         out.push_str(&format!("Status: {}\r\n", outcome::status(&result.reply, result.outcome)));
         if !result.local {
             out.push_str(&format!("Remote-MTA: dns; {}\r\n", remote(report)));
@@ -187,11 +232,20 @@ fn status_part(report: &Report<'_>) -> String {
 
 /// The original: whole when RET=FULL asks for it and it is small, else its header section.
 fn append_original(report: &Report<'_>, boundary: &str, out: &mut Vec<u8>) {
-    let full = report.kind == Kind::Failed && report.judged.envelope.ret == Some(Ret::Full) && report.raw.len() <= MAX_RETURNED_BYTES;
+    let full = report.kind == Kind::Failed
+        && report.judged.envelope.ret == Some(Ret::Full)
+        && report.raw.len() <= MAX_RETURNED_BYTES;
     let (section_end, _) = header::split(report.raw);
-    let (kind, returned) = if full { ("message/rfc822", report.raw) } else { ("text/rfc822-headers", &report.raw[..section_end.min(MAX_RETURNED_BYTES)]) };
+    let (kind, returned) = if full {
+        ("message/rfc822", report.raw)
+    } else {
+        ("text/rfc822-headers", &report.raw[..section_end.min(MAX_RETURNED_BYTES)])
+    };
     let encoding = if returned.is_ascii() { "7bit" } else { "8bit" };
-    out.extend_from_slice(format!("\r\n--{boundary}\r\nContent-Type: {kind}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n").as_bytes());
+    out.extend_from_slice(
+        format!("\r\n--{boundary}\r\nContent-Type: {kind}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n")
+            .as_bytes(),
+    );
     out.extend_from_slice(returned);
 }
 
@@ -206,7 +260,10 @@ fn from_xtext(text: &str) -> String {
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while at < bytes.len() {
-        let hex = bytes.get(at + 1..at + 3).and_then(|hex| std::str::from_utf8(hex).ok()).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        let hex = bytes
+            .get(at + 1..at + 3)
+            .and_then(|hex| std::str::from_utf8(hex).ok())
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
         match (bytes[at], hex) {
             (b'+', Some(byte)) => {
                 out.push(byte);

@@ -18,7 +18,12 @@ pub struct Source {
 /// The source in the wanted pool, else in the pool `default`, else the node's primary address. Weighted, and the same for
 /// the same message as long as the pool stays as it is.
 #[must_use]
-pub fn choose(settings: &SettingsView, node: &str, wanted_pool: Option<&str>, message_id: MessageId) -> Source {
+pub fn choose(
+    settings: &SettingsView,
+    node: &str,
+    wanted_pool: Option<&str>,
+    message_id: MessageId,
+) -> Source {
     let primary = Source { ip: None, ehlo: None, pool: None };
     let pools = [wanted_pool, Some("default")].into_iter().flatten().filter_map(|name| settings.pool(name));
     pools.map(|pool| in_pool(settings, node, pool, message_id)).find_map(|found| found).unwrap_or(primary)
@@ -38,7 +43,11 @@ fn in_pool(settings: &SettingsView, node: &str, pool: &EgressPool, message_id: M
     let mut point = hash(message_id) % total;
     for (source, weight) in ours {
         if point < weight {
-            return Some(Source { ip: Some(source.ip), ehlo: source.ehlo.clone(), pool: Some(pool.name.clone()) });
+            return Some(Source {
+                ip: Some(source.ip),
+                ehlo: source.ehlo.clone(),
+                pool: Some(pool.name.clone()),
+            });
         }
         point -= weight;
     }
@@ -47,7 +56,10 @@ fn in_pool(settings: &SettingsView, node: &str, pool: &EgressPool, message_id: M
 
 /// FNV-1a of the id.
 fn hash(message_id: MessageId) -> u64 {
-    message_id.to_string().bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
+    message_id
+        .to_string()
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]
@@ -60,7 +72,8 @@ mod tests {
     fn settings(records: &[Setting]) -> SettingsView {
         let mut view = SettingsView::default();
         for (offset, record) in records.iter().enumerate() {
-            view.apply(record.key().as_bytes(), Some(&serde_json::to_vec(record).unwrap()), offset as u64).unwrap();
+            view.apply(record.key().as_bytes(), Some(&serde_json::to_vec(record).unwrap()), offset as u64)
+                .unwrap();
         }
         view
     }
@@ -68,12 +81,22 @@ mod tests {
     #[test]
     fn weights_nodes_and_fallbacks() {
         let ip = |n: u8| IpAddr::from([127, 0, 0, n]);
-        let source = |n: u8, node: &str| Setting::EgressSource(EgressSource { node: node.into(), ip: ip(n), ehlo: None });
+        let source = |n: u8, node: &str| {
+            Setting::EgressSource(EgressSource { node: node.into(), ip: ip(n), ehlo: None })
+        };
         let pool = |name: &str, members: &[(u8, u32)]| {
-            let sources = members.iter().map(|(n, weight)| WeightedSource { ip: ip(*n), weight: *weight }).collect();
+            let sources =
+                members.iter().map(|(n, weight)| WeightedSource { ip: ip(*n), weight: *weight }).collect();
             Setting::EgressPool(EgressPool { name: name.into(), sources })
         };
-        let view = settings(&[source(2, "a"), source(3, "a"), source(4, "b"), pool("bulk", &[(2, 1), (3, 3)]), pool("far", &[(4, 1)]), pool("default", &[(2, 1)])]);
+        let view = settings(&[
+            source(2, "a"),
+            source(3, "a"),
+            source(4, "b"),
+            pool("bulk", &[(2, 1), (3, 3)]),
+            pool("far", &[(4, 1)]),
+            pool("default", &[(2, 1)]),
+        ]);
         let counts = (0..4000).fold([0; 2], |mut counts, n| {
             let chosen = choose(&view, "a", Some("bulk"), MessageId::derived(&n.to_string(), Timestamp(0)));
             counts[usize::from(chosen.ip == Some(ip(3)))] += 1;
@@ -81,7 +104,11 @@ mod tests {
         });
         assert!((800..1200).contains(&counts[0]), "{counts:?}");
         let id = MessageId::derived("x", Timestamp(0));
-        assert_eq!(choose(&view, "a", Some("far"), id).ip, Some(ip(2)), "no source of this node: the default pool");
+        assert_eq!(
+            choose(&view, "a", Some("far"), id).ip,
+            Some(ip(2)),
+            "no source of this node: the default pool"
+        );
         assert_eq!(choose(&settings(&[]), "a", Some("far"), id).ip, None);
     }
 }

@@ -57,7 +57,10 @@ mod tests {
     #[test]
     fn folded_fields_and_lines_that_are_none() {
         let section = b"A: 1\r\n 2\r\nnonsense\r\n\tmore\r\nB : 3\r\n";
-        let found: Vec<_> = fields(section).into_iter().map(|f| String::from_utf8_lossy(&section[f.whole]).into_owned()).collect();
+        let found: Vec<_> = fields(section)
+            .into_iter()
+            .map(|f| String::from_utf8_lossy(&section[f.whole]).into_owned())
+            .collect();
         assert_eq!(found, ["A: 1\r\n 2\r\n", "B : 3\r\n"]);
         assert!(has(section, &fields(section), "b"));
         assert_eq!(split(b"A: 1\r\n\r\nbody"), (6, 8));

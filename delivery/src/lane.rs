@@ -147,10 +147,18 @@ pub(crate) fn after(entry: &QueueEntry, tried: &Tried, rules: &Rules<'_>, now: T
         at: now.minus(tried.duration),
         duration_ms: u64::try_from(tried.duration.as_millis()).unwrap_or(u64::MAX),
         number,
-        cause: if results.iter().any(|r| r.outcome == Outcome::Failed) && expired { cause } else { AttemptCause::Tried },
+        cause: if results.iter().any(|r| r.outcome == Outcome::Failed) && expired {
+            cause
+        } else {
+            AttemptCause::Tried
+        },
         remote_host: tried.server.as_ref().map(|server| server.name.clone()),
         remote_address: tried.server.as_ref().map(|server| server.address),
-        egress: Some(Egress { ip: tried.source.ip, ehlo: tried.ehlo.clone(), pool: tried.source.pool.clone() }),
+        egress: Some(Egress {
+            ip: tried.source.ip,
+            ehlo: tried.ehlo.clone(),
+            pool: tried.source.pool.clone(),
+        }),
         tls: tried.tls.clone(),
         tls_note: tried.tls_note.clone(),
         signatures: tried.signatures.clone(),

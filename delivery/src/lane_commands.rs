@@ -23,7 +23,8 @@ pub(crate) fn carry_out(lane: &mut Lane, command: &Command, node: &str, now: Tim
     if for_node != node {
         return None;
     }
-    let keys: Vec<Key> = lane.keys().filter(|(_, entry)| select.selects(entry)).map(|(key, _)| key.clone()).collect();
+    let keys: Vec<Key> =
+        lane.keys().filter(|(_, entry)| select.selects(entry)).map(|(key, _)| key.clone()).collect();
     let mut outputs = Vec::new();
     let (mut acted, mut too_late) = (0, 0);
     for key in keys {
@@ -121,5 +122,7 @@ fn answer(command: &Command, acted: u64, too_late: u64) -> Option<NewRecord> {
     };
     let reply = Reply::Command { command_id: command.id.clone(), ok: true, affected: acted, text };
     let value = serde_json::to_vec(&reply).ok()?;
-    Some(NewRecord::new(Topic::Replies, command.id.clone(), command.id.clone(), value).in_partition(partition))
+    Some(
+        NewRecord::new(Topic::Replies, command.id.clone(), command.id.clone(), value).in_partition(partition),
+    )
 }

@@ -4,28 +4,28 @@
 //! where it leaves from, `site` keeps the connections, `content` and `dkim` make the bytes, `client` speaks SMTP,
 //! `outcome` says what came of it, `lane` keeps what is to be tried again, `dsn` tells the sender.
 
-pub mod run;
+pub mod client;
+mod config;
 mod consumer;
-mod message;
-mod records;
-pub mod route;
-pub mod dns;
-pub mod egress;
-mod site;
-pub mod header;
 pub mod content;
 pub mod convert;
 pub mod dkim;
-pub mod client;
-pub mod stuffing;
-pub mod outcome;
-pub mod retry;
+pub mod dns;
+pub mod dsn;
+pub mod egress;
+mod error;
+pub mod header;
 pub mod lane;
 mod lane_commands;
-pub mod dsn;
+mod message;
 mod metrics;
-mod config;
-mod error;
+pub mod outcome;
+mod records;
+pub mod retry;
+pub mod route;
+pub mod run;
+mod site;
+pub mod stuffing;
 
 pub use config::Config;
 pub use error::Error;

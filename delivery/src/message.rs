@@ -57,9 +57,9 @@ impl Message {
     /// # Errors
     /// A transient reply of ours.
     pub(crate) async fn raw(&self, log: &Log) -> Result<Bytes, SmtpReply> {
-        eventlog::bodies::load(log.as_ref(), &self.judged.envelope, self.inline.clone())
-            .await
-            .map_err(|error| local(451, (4, 3, 0), format!("The message cannot be read from the log: {error}")))
+        eventlog::bodies::load(log.as_ref(), &self.judged.envelope, self.inline.clone()).await.map_err(
+            |error| local(451, (4, 3, 0), format!("The message cannot be read from the log: {error}")),
+        )
     }
 
     /// The bytes that leave, made at the first call.
@@ -67,7 +67,9 @@ impl Message {
     /// # Errors
     /// A transient reply of ours; the next call tries again.
     pub(crate) async fn outgoing(&self, press: &Press) -> Result<&Outgoing, SmtpReply> {
-        self.outgoing.get_or_try_init(|| async { Ok(press.make(&self.judged, self.raw(&press.log).await?).await) }).await
+        self.outgoing
+            .get_or_try_init(|| async { Ok(press.make(&self.judged, self.raw(&press.log).await?).await) })
+            .await
     }
 
     /// The same for a peer without 8BITMIME; none when it cannot be done.
@@ -84,8 +86,13 @@ impl Press {
         let section = &raw[..section_end];
         let header_from = judged.message.header_from.as_ref();
         let author = dkim::author_signature(self.dns.authenticator(), &raw, header_from).await;
-        let mut head =
-            content::header_section(judged, section, &self.config.hostname, author.untouchable, &author.signed_fields);
+        let mut head = content::header_section(
+            judged,
+            section,
+            &self.config.hostname,
+            author.untouchable,
+            &author.signed_fields,
+        );
         head.extend_from_slice(b"\r\n");
         let body = raw.slice(body_start..);
         let mut signatures = Vec::new();
@@ -97,7 +104,9 @@ impl Press {
                         top.push_str(&field);
                         signatures.push(label);
                     }
-                    Err(error) => tracing::error!(message.id = %judged.envelope.id, error, "a message could not be signed"),
+                    Err(error) => {
+                        tracing::error!(message.id = %judged.envelope.id, error, "a message could not be signed")
+                    }
                 }
             }
         }
@@ -112,7 +121,12 @@ impl Press {
         let settings = self.settings.read();
         let user = settings.user(&judged.envelope.user);
         let selector = user.and_then(|user| settings.effective(user).dkim_selector);
-        let keys = dkim::keys_for(&settings, judged.message.header_from.as_ref(), &judged.envelope.domain, selector.as_deref());
+        let keys = dkim::keys_for(
+            &settings,
+            judged.message.header_from.as_ref(),
+            &judged.envelope.domain,
+            selector.as_deref(),
+        );
         let signer = |key| match self.signers.get(key, self.config.cluster_key.as_ref()) {
             Ok(signer) => Some(signer),
             Err(error) => {

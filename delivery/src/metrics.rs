@@ -36,14 +36,46 @@ impl Metrics {
             attempt_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 18)),
             delivery_seconds: Histogram::new(exponential_buckets(0.005, 2.0, 24)),
         };
-        registry.register("mailweir_delivery_recipients", "Recipients by outcome of an attempt", metrics.recipients.clone());
-        registry.register("mailweir_delivery_in_flight", "Message groups being delivered", metrics.in_flight.clone());
-        registry.register("mailweir_delivery_queued", "Entries in the lane of this node", metrics.queued.clone());
-        registry.register("mailweir_delivery_connections", "Open connections to remote servers", metrics.connections.clone());
-        registry.register("mailweir_delivery_connections_opened", "Connections opened", metrics.connections_opened.clone());
-        registry.register("mailweir_delivery_tls_sessions", "Of these, under TLS", metrics.tls_sessions.clone());
-        registry.register("mailweir_delivery_attempt_seconds", "Duration of one attempt", metrics.attempt_seconds.clone());
-        registry.register("mailweir_delivery_seconds", "From accepted to delivered", metrics.delivery_seconds.clone());
+        registry.register(
+            "mailweir_delivery_recipients",
+            "Recipients by outcome of an attempt",
+            metrics.recipients.clone(),
+        );
+        registry.register(
+            "mailweir_delivery_in_flight",
+            "Message groups being delivered",
+            metrics.in_flight.clone(),
+        );
+        registry.register(
+            "mailweir_delivery_queued",
+            "Entries in the lane of this node",
+            metrics.queued.clone(),
+        );
+        registry.register(
+            "mailweir_delivery_connections",
+            "Open connections to remote servers",
+            metrics.connections.clone(),
+        );
+        registry.register(
+            "mailweir_delivery_connections_opened",
+            "Connections opened",
+            metrics.connections_opened.clone(),
+        );
+        registry.register(
+            "mailweir_delivery_tls_sessions",
+            "Of these, under TLS",
+            metrics.tls_sessions.clone(),
+        );
+        registry.register(
+            "mailweir_delivery_attempt_seconds",
+            "Duration of one attempt",
+            metrics.attempt_seconds.clone(),
+        );
+        registry.register(
+            "mailweir_delivery_seconds",
+            "From accepted to delivered",
+            metrics.delivery_seconds.clone(),
+        );
         metrics
     }
 }

@@ -7,7 +7,11 @@ use schemas::settings::SettingsView;
 
 /// Recipients that go the same way, by site. A site is the domain, or `host:port` where a route replaces MX.
 #[must_use]
-pub fn by_site(recipients: &[Recipient], relay_host: Option<&str>, settings: &SettingsView) -> BTreeMap<String, Vec<u32>> {
+pub fn by_site(
+    recipients: &[Recipient],
+    relay_host: Option<&str>,
+    settings: &SettingsView,
+) -> BTreeMap<String, Vec<u32>> {
     let mut sites: BTreeMap<String, Vec<u32>> = BTreeMap::new();
     for (index, recipient) in recipients.iter().enumerate() {
         let domain = recipient.forward_path.domain();

@@ -69,7 +69,12 @@ pub async fn run(
     Ok(())
 }
 
-async fn serve(press: &Arc<Press>, clock: &Arc<dyn Clock>, metrics: &Metrics, shutdown: &CancellationToken) -> Result<(), LogError> {
+async fn serve(
+    press: &Arc<Press>,
+    clock: &Arc<dyn Clock>,
+    metrics: &Metrics,
+    shutdown: &CancellationToken,
+) -> Result<(), LogError> {
     let node = press.config.node.clone();
     press.settings.caught_up().await;
     // The lane's consumer first: it fences a predecessor, whose last commit is then in the table.
@@ -111,11 +116,15 @@ async fn read_lane(log: &Log, node: &str) -> Result<Lane, LogError> {
                     return Ok(lane);
                 }
                 TableEvent::Row(Record { key, value: None, .. }) => drop(rows.remove(&key)),
-                TableEvent::Row(Record { key, value: Some(value), position, .. }) => match serde_json::from_slice::<QueueEntry>(&value) {
-                    Ok(entry) if entry.node == node => drop(rows.insert(key, entry)),
-                    Ok(_) => {}
-                    Err(error) => tracing::error!(%position, %error, "a queue entry does not parse; its message is not delivered"),
-                },
+                TableEvent::Row(Record { key, value: Some(value), position, .. }) => {
+                    match serde_json::from_slice::<QueueEntry>(&value) {
+                        Ok(entry) if entry.node == node => drop(rows.insert(key, entry)),
+                        Ok(_) => {}
+                        Err(error) => {
+                            tracing::error!(%position, %error, "a queue entry does not parse; its message is not delivered")
+                        }
+                    }
+                }
             }
         }
     }
@@ -207,7 +216,9 @@ impl Worker {
                 // A kept copy: its queue entry is in the lane.
                 Ok(message) if message.judged.kept => {}
                 Ok(message) => self.take_message(Arc::new(message)),
-                Err(error) => tracing::error!(position = %record.position, %error, "a record of `released` does not parse, it is passed over"),
+                Err(error) => {
+                    tracing::error!(position = %record.position, %error, "a record of `released` does not parse, it is passed over")
+                }
             }
         }
     }
@@ -216,7 +227,11 @@ impl Worker {
         let now = self.clock.now();
         let sites = {
             let settings = self.press.settings.read();
-            route::by_site(&message.judged.envelope.recipients, self.press.config.relay_host.as_deref(), &settings)
+            route::by_site(
+                &message.judged.envelope.recipients,
+                self.press.config.relay_host.as_deref(),
+                &settings,
+            )
         };
         for (site, indexes) in sites {
             let entry = self.new_entry(&message, site, &indexes, now);
@@ -231,7 +246,13 @@ impl Worker {
         }
     }
 
-    fn new_entry(&self, message: &SharedMessage, site: String, indexes: &[u32], now: Timestamp) -> QueueEntry {
+    fn new_entry(
+        &self,
+        message: &SharedMessage,
+        site: String,
+        indexes: &[u32],
+        now: Timestamp,
+    ) -> QueueEntry {
         let judged = &message.judged;
         let max_retry = {
             let settings = self.press.settings.read();
@@ -269,7 +290,8 @@ impl Worker {
             let settings = self.press.settings.read();
             settings.user(&entry.message.user).and_then(|user| settings.effective(user).delivery_pool)
         };
-        let source = egress::choose(&self.press.settings.read(), &self.node, pool.as_deref(), entry.message.id);
+        let source =
+            egress::choose(&self.press.settings.read(), &self.node, pool.as_deref(), entry.message.id);
         self.sites.dispatch(Job {
             key,
             message,
@@ -315,7 +337,11 @@ impl Worker {
         let was_fresh = self.fresh.remove(&tried.key);
         let is_fresh = was_fresh.is_some();
         let Some(entry) = was_fresh.or_else(|| self.lane.get(&tried.key).cloned()) else { return };
-        let rules = Rules { node: &self.node, retry: &self.press.config.retry, delay_notice_after: self.press.config.delay_notice_after };
+        let rules = Rules {
+            node: &self.node,
+            retry: &self.press.config.retry,
+            delay_notice_after: self.press.config.delay_notice_after,
+        };
         let after = lane::after(&entry, &tried, &rules, now);
         let mut outputs = Vec::new();
         self.tell_sender(&tried, &after, now, &mut outputs).await;
@@ -344,7 +370,13 @@ impl Worker {
         }
     }
 
-    async fn tell_sender(&self, tried: &Tried, after: &lane::Aftermath, now: Timestamp, outputs: &mut Vec<NewRecord>) {
+    async fn tell_sender(
+        &self,
+        tried: &Tried,
+        after: &lane::Aftermath,
+        now: Timestamp,
+        outputs: &mut Vec<NewRecord>,
+    ) {
         for kind in [Kind::Failed, Kind::Delayed, Kind::Relayed] {
             if kind == Kind::Delayed && !after.delay_notice {
                 continue;
@@ -364,7 +396,8 @@ impl Worker {
                 node: &self.node,
                 now,
             };
-            outputs.extend(dsn::build(&report).and_then(|(judged, bytes)| records::own_mail(&judged, &bytes)));
+            outputs
+                .extend(dsn::build(&report).and_then(|(judged, bytes)| records::own_mail(&judged, &bytes)));
         }
     }
 
@@ -377,11 +410,14 @@ impl Worker {
             match serde_json::from_slice::<Command>(value) {
                 Ok(command) => {
                     // What was decided before must be written before.
-                    if let Some(carried) = lane_commands::carry_out(&mut self.lane, &command, &self.node, now) {
+                    if let Some(carried) = lane_commands::carry_out(&mut self.lane, &command, &self.node, now)
+                    {
                         self.lane_outputs.extend(carried.outputs);
                     }
                 }
-                Err(error) => tracing::error!(position = %record.position, %error, "a command does not parse, it is passed over"),
+                Err(error) => {
+                    tracing::error!(position = %record.position, %error, "a command does not parse, it is passed over")
+                }
             }
         }
     }
@@ -395,7 +431,8 @@ impl Worker {
                 outputs.extend(records::entry(&entry));
                 self.lane.put(entry, true);
             }
-            let next = (!self.taken.is_empty()).then(|| std::mem::take(&mut self.taken).into_iter().collect());
+            let next =
+                (!self.taken.is_empty()).then(|| std::mem::take(&mut self.taken).into_iter().collect());
             released.commit(outputs, next).await?;
         }
         if !self.lane_outputs.is_empty() || self.lane_offsets.is_some() {
@@ -412,7 +449,12 @@ impl Worker {
     async fn keep_old(&mut self, lane_consumer: &Handle, now: Timestamp) -> Result<(), LogError> {
         let Retention::Time(kept) = Topic::Released.retention() else { return Ok(()) };
         let limit = now.minus(kept / 2);
-        let old: Vec<Key> = self.lane.keys().filter(|(_, entry)| entry.stored_at < limit).map(|(key, _)| key.clone()).collect();
+        let old: Vec<Key> = self
+            .lane
+            .keys()
+            .filter(|(_, entry)| entry.stored_at < limit)
+            .map(|(key, _)| key.clone())
+            .collect();
         for key in old {
             let Some(entry) = self.lane.get(&key).cloned() else { continue };
             let Some(copy) = kept_copy(&self.press.log, entry.position).await? else { continue };
@@ -430,7 +472,8 @@ impl Worker {
 
 async fn read_message(log: &Log, position: Position) -> Result<Option<SharedMessage>, LogError> {
     let Some(record) = log.read(position).await? else { return Ok(None) };
-    let damaged = |error: schemas::spool::SpoolError| LogError::Damaged { position, detail: error.to_string() };
+    let damaged =
+        |error: schemas::spool::SpoolError| LogError::Damaged { position, detail: error.to_string() };
     Ok(Some(Arc::new(Message::from_record(&record).map_err(damaged)?)))
 }
 
@@ -438,8 +481,10 @@ async fn read_message(log: &Log, position: Position) -> Result<Option<SharedMess
 async fn kept_copy(log: &Log, position: Position) -> Result<Option<NewRecord>, LogError> {
     let Some(record) = log.read(position).await? else { return Ok(None) };
     let Some(value) = record.value else { return Ok(None) };
-    let damaged = |error: schemas::spool::SpoolError| LogError::Damaged { position, detail: error.to_string() };
-    let (mut judged, message): (schemas::verdict::Judged, _) = schemas::spool::decode(&value).map_err(damaged)?;
+    let damaged =
+        |error: schemas::spool::SpoolError| LogError::Damaged { position, detail: error.to_string() };
+    let (mut judged, message): (schemas::verdict::Judged, _) =
+        schemas::spool::decode(&value).map_err(damaged)?;
     judged.kept = true;
     let value = schemas::spool::encode(&judged, &message).map_err(damaged)?;
     Ok(Some(NewRecord::new(Topic::Released, judged.envelope.user.0.clone(), record.key, value)))

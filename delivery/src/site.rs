@@ -109,7 +109,9 @@ impl Sites {
         let _ = site.jobs.try_send(job);
         let connections = site.lane.connections.load(Ordering::Acquire);
         let waiting = site.jobs.len();
-        if site.lane.idle.load(Ordering::Acquire) < waiting && connections < self.shared.press.config.connections_per_site {
+        if site.lane.idle.load(Ordering::Acquire) < waiting
+            && connections < self.shared.press.config.connections_per_site
+        {
             site.lane.connections.fetch_add(1, Ordering::AcqRel);
             tokio::spawn(serve(Arc::clone(&site.lane), Arc::clone(&self.shared)));
         }
@@ -124,7 +126,9 @@ async fn serve(lane: Arc<SiteLane>, shared: Arc<Shared>) {
         let Some(job) = job else {
             lane.connections.fetch_sub(1, Ordering::AcqRel);
             // A job that came between the last look and here finds no connection: take it back.
-            if lane.jobs.is_empty() || lane.connections.fetch_add(1, Ordering::AcqRel) >= shared.press.config.connections_per_site {
+            if lane.jobs.is_empty()
+                || lane.connections.fetch_add(1, Ordering::AcqRel) >= shared.press.config.connections_per_site
+            {
                 break;
             }
             continue;
@@ -164,7 +168,12 @@ async fn next_job(lane: &SiteLane, shared: &Shared, connection: &mut Option<Box<
     job
 }
 
-async fn attempt(job: Job, lane: &SiteLane, shared: &Shared, connection: &mut Option<Box<Connection>>) -> Tried {
+async fn attempt(
+    job: Job,
+    lane: &SiteLane,
+    shared: &Shared,
+    connection: &mut Option<Box<Connection>>,
+) -> Tried {
     let began = Instant::now();
     let mut tried = Tried {
         key: job.key.clone(),
@@ -187,7 +196,8 @@ async fn attempt(job: Job, lane: &SiteLane, shared: &Shared, connection: &mut Op
         }
     };
     let replies = replies.unwrap_or_else(|same| vec![same; job.recipients.len()]);
-    tried.replies = job.recipients.iter().zip(replies).map(|(index, (reply, local))| (*index, reply, local)).collect();
+    tried.replies =
+        job.recipients.iter().zip(replies).map(|(index, (reply, local))| (*index, reply, local)).collect();
     tried.duration = began.elapsed();
     shared.metrics.attempt_seconds.observe(tried.duration.as_secs_f64());
     tried
@@ -206,11 +216,15 @@ async fn deliver(
     loop {
         let used_before = connection.is_some();
         if connection.is_none() {
-            let opened = connect(lane, shared, tried).await.map_err(|failure| (failure.reply, failure.local))?;
+            let opened =
+                connect(lane, shared, tried).await.map_err(|failure| (failure.reply, failure.local))?;
             *connection = Some(opened);
         }
         let Some(open) = connection.as_mut() else { continue };
-        tried.server = Some(Server { name: tried.server.as_ref().map_or_else(|| lane.target.clone(), |s| s.name.clone()), address: open.peer });
+        tried.server = Some(Server {
+            name: tried.server.as_ref().map_or_else(|| lane.target.clone(), |s| s.name.clone()),
+            address: open.peer,
+        });
         tried.tls.clone_from(&open.tls);
         tried.tls_note.clone_from(&open.tls_note);
         tried.peer_reports = open.capabilities.dsn;
@@ -262,7 +276,11 @@ async fn connect(lane: &SiteLane, shared: &Shared, tried: &mut Tried) -> Result<
             Err(failure) => last = Some(failure),
         }
     }
-    let mut failure = last.unwrap_or_else(|| Failure { reply: local(451, (4, 4, 4), "No server to connect to"), local: true, tls: false });
+    let mut failure = last.unwrap_or_else(|| Failure {
+        reply: local(451, (4, 4, 4), "No server to connect to"),
+        local: true,
+        tls: false,
+    });
     if failure.reply.is_permanent() {
         // A greeting of 5yz speaks for this server now, not for the recipient (RFC 5321 3.1).
         failure.reply = local(451, (4, 4, 2), format!("The server refuses connections: {}", failure.reply));
@@ -273,9 +291,18 @@ async fn connect(lane: &SiteLane, shared: &Shared, tried: &mut Tried) -> Result<
     Err(failure)
 }
 
-async fn open(server: &Server, source: Option<IpAddr>, shared: &Shared, ehlo: &str) -> Result<Connection, Failure> {
+async fn open(
+    server: &Server,
+    source: Option<IpAddr>,
+    shared: &Shared,
+    ehlo: &str,
+) -> Result<Connection, Failure> {
     let config = &shared.press.config;
-    let timeouts = Timeouts { connect: config.connect_timeout, command: config.command_timeout, data: config.data_timeout };
+    let timeouts = Timeouts {
+        connect: config.connect_timeout,
+        command: config.command_timeout,
+        data: config.data_timeout,
+    };
     match client::open(Opening { server, source, ehlo, timeouts, tls: Ok(&shared.tls) }).await {
         Err(failure) if failure.tls => {
             let why = failure.reply.text.clone();
@@ -288,7 +315,9 @@ async fn open(server: &Server, source: Option<IpAddr>, shared: &Shared, ehlo: &s
 async fn ehlo_name(source: &Source, shared: &Shared) -> String {
     match (&source.ehlo, source.ip) {
         (Some(name), _) => name.clone(),
-        (None, Some(ip)) => shared.press.dns.ptr(ip).await.unwrap_or_else(|| shared.press.config.hostname.clone()),
+        (None, Some(ip)) => {
+            shared.press.dns.ptr(ip).await.unwrap_or_else(|| shared.press.config.hostname.clone())
+        }
         (None, None) => shared.press.config.hostname.clone(),
     }
 }
@@ -300,7 +329,11 @@ fn recipient<'a>(job: &'a Job, index: u32) -> Option<&'a Recipient> {
 fn needs_utf8(job: &Job) -> bool {
     let envelope = &job.message.judged.envelope;
     let reverse = envelope.reverse_path.mailbox().is_some_and(schemas::Mailbox::needs_smtputf8);
-    let forward = job.recipients.iter().filter_map(|index| recipient(job, *index)).any(|r| r.forward_path.needs_smtputf8());
+    let forward = job
+        .recipients
+        .iter()
+        .filter_map(|index| recipient(job, *index))
+        .any(|r| r.forward_path.needs_smtputf8());
     reverse || forward
 }
 
@@ -311,11 +344,19 @@ fn mail<'a>(job: &Job, outgoing: &'a Outgoing, open: &Connection) -> Result<Mail
     let utf8_head = envelope.smtputf8 && !outgoing.head.is_ascii();
     let wants_utf8 = needs_utf8(job) || utf8_head;
     if wants_utf8 && !capabilities.smtputf8 {
-        return Err(local(550, (5, 6, 7), "The receiving server does not support internationalised addresses (SMTPUTF8)"));
+        return Err(local(
+            550,
+            (5, 6, 7),
+            "The receiving server does not support internationalised addresses (SMTPUTF8)",
+        ));
     }
     let size = outgoing.size_bytes() as u64;
     if let Some(limit) = capabilities.size.filter(|limit| size > *limit) {
-        return Err(local(552, (5, 3, 4), format!("The message has {size} bytes, the receiving server takes {limit}")));
+        return Err(local(
+            552,
+            (5, 3, 4),
+            format!("The message has {size} bytes, the receiving server takes {limit}"),
+        ));
     }
     let mut from = format!("<{}>", envelope.reverse_path);
     if capabilities.size.is_some() {
@@ -340,7 +381,11 @@ fn mail<'a>(job: &Job, outgoing: &'a Outgoing, open: &Connection) -> Result<Mail
     let to = |index: &u32| recipient(job, *index).map(|r| forward_path(r, capabilities.dsn));
     let recipients: Vec<String> = job.recipients.iter().filter_map(to).collect();
     if recipients.len() != job.recipients.len() {
-        return Err(local(451, (4, 3, 0), "The queue entry names a recipient that the envelope does not have"));
+        return Err(local(
+            451,
+            (4, 3, 0),
+            "The queue entry names a recipient that the envelope does not have",
+        ));
     }
     Ok(Mail { mail: from, recipients, head: &outgoing.head, body: &outgoing.body })
 }
