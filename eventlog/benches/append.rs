@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use eventlog::embedded::{EmbeddedConfig, EmbeddedLog};
-use eventlog::{EventLog, Log, NewRecord, Polled, SystemClock};
+use eventlog::{Log, NewRecord, Polled, SystemClock};
 use schemas::Topic;
 use schemas::topics::TopicPartition;
 

@@ -78,7 +78,7 @@ pub trait EventLog: Send + Sync + 'static {
 pub trait Consumer: Send {
     /// The next records, at most `max`, or what changed about the assignment; `Nothing` after `max_wait`. Records of one
     /// partition come in order. After `Assigned` the member owns the partitions until `Revoked`; a member that got
-    /// `Revoked` has lost them already, and a commit that names one of them is `Fenced`. Safe to cancel.
+    /// `Revoked` has lost them already, and a commit that names one of them is `Fenced`.
     ///
     /// # Errors
     /// `Fenced`: drop this consumer. `Unavailable`: poll again later.

@@ -20,6 +20,8 @@ fn main() {
         ("cPanel fields, 10 KiB", cpanel(10 * 1024)),
         ("base64 attachment, 100 KiB", attachment(100 * 1024)),
         ("base64 attachment, 5 MiB", attachment(5 * 1024 * 1024)),
+        ("false boundaries, 5 MiB", false_boundaries(5 * 1024 * 1024)),
+        ("1,000 messages in one, 5 MiB", nested(5 * 1024 * 1024)),
     ] {
         let rounds = if message.len() > 1_000_000 { 3 } else { ROUNDS };
         let (judge, whole) = measure(&message, rounds);
@@ -116,4 +118,20 @@ fn attachment(bytes: usize) -> Vec<u8> {
         line.repeat(bytes / line.len())
     )
     .into_bytes()
+}
+
+/// The most that a pass over boundaries can cost: many are open, and every line looks like one.
+fn false_boundaries(bytes: usize) -> Vec<u8> {
+    let mut message = HEADER.to_owned();
+    for depth in 0..40 {
+        let start = if depth == 0 { String::new() } else { format!("--b{}\r\n", depth - 1) };
+        message.push_str(&format!("{start}Content-Type: multipart/mixed; boundary=b{depth}\r\n\r\n"));
+    }
+    message.push_str(&"--c\r\n".repeat(bytes / 5));
+    message.into_bytes()
+}
+
+fn nested(bytes: usize) -> Vec<u8> {
+    let part = format!("--b\r\nContent-Type: message/rfc822\r\n\r\n{}", "A: 1\r\n".repeat(bytes / 6000));
+    format!("{HEADER}Content-Type: multipart/mixed; boundary=b\r\n\r\n{}", part.repeat(1000)).into_bytes()
 }

@@ -150,13 +150,20 @@ impl<'a> Walk<'a> {
             return None;
         }
         let start = (end + 1).min(self.message.len());
-        // A part without an empty line must not hide the boundary after it.
-        let limit =
-            memmem::find(&self.message[start - 1..], b"\n--").map_or(self.message.len(), |n| start + n);
-        let section = HeaderSection::split(&self.message[start..limit.max(start)]);
-        let body_at = start + section.body_at();
+        let (section, body_at) = self.section_at(start);
         self.begin(&section, body_at, depth + 1);
         Some(body_at)
+    }
+
+    /// The header section that begins at `start`, and where its body begins. It ends where a boundary may be, so that a
+    /// part without an empty line hides nothing.
+    fn section_at(&self, start: usize) -> (HeaderSection<'a>, usize) {
+        let before = start.saturating_sub(1);
+        let limit =
+            memmem::find(&self.message[before..], b"\n--").map_or(self.message.len(), |n| before + n + 1);
+        let section = HeaderSection::split(&self.message[start..limit.max(start)]);
+        let body_at = start + section.body_at();
+        (section, body_at)
     }
 
     /// Cuts the bodies of the parts after `parent` that still run, where `line_at` begins.
@@ -199,8 +206,8 @@ impl<'a> Walk<'a> {
         } else if matches!(self.parts[part].content_type.as_str(), "message/rfc822" | "message/global")
             && self.parts[part].encoding == Encoding::Identity
         {
-            let inner = HeaderSection::split(&self.message[body_at..]);
-            self.begin(&inner, body_at + inner.body_at(), depth + 1);
+            let (inner, inner_body_at) = self.section_at(body_at);
+            self.begin(&inner, inner_body_at, depth + 1);
         }
     }
 }

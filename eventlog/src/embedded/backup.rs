@@ -1,50 +1,116 @@
-//! A copy of the whole log, as of one moment, while writing goes on: every keyspace read under one snapshot.
+//! A consistent copy of the whole log while it runs.
+//!
+//! The writer stands still while the files are *staged*: linked, not copied, into a directory beside them, which takes
+//! milliseconds. fjall never changes a table, blob or version file once it is written; only journals grow, and they are
+//! copied. Journals come first: whatever a flush in the background moves from a journal into a table in between is then in
+//! both, which opening copes with, and never in neither. A file that vanishes in between belonged to a version of its
+//! keyspace that was replaced; that keyspace is staged again. Afterwards the writer goes on, and the staged files are
+//! copied to where they are wanted.
+//!
+//! To restore: put the copy where the log's directory was and open it.
 
-use std::path::Path;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
 
-use fjall::{Database, PersistMode, Readable};
-
-use super::store::{Shared, open_database, record_options, small_options, unavailable};
 use crate::LogError;
 
-/// Bytes written to the copy between two batches.
-const BATCH_BYTES: usize = 4 << 20;
+const DATA: &str = "data";
+const KEYSPACES: &str = "keyspaces";
+/// The file that names the version of a keyspace; linked before the files it names.
+const CURRENT: &str = "current";
+const MAX_TRIES: usize = 20;
 
-pub(super) fn copy(shared: &Shared, directory: &Path) -> Result<(), LogError> {
-    if directory.exists() {
-        return Err(unavailable(format!(
-            "{} exists already: give a directory that does not",
-            directory.display()
-        )));
-    }
-    let store = shared.store()?;
-    // Names first: an epoch cut after the snapshot is not in it, one dropped after it is still readable through it.
-    let keyspaces = store.db.list_keyspace_names();
-    let snapshot = store.db.snapshot();
-    let target = open_database(directory)?;
-    for name in keyspaces {
-        if !store.db.keyspace_exists(&name) {
-            continue;
-        }
-        let options = || if name.starts_with("r-") { record_options() } else { small_options() };
-        let from = store.db.keyspace(&name, options).map_err(unavailable)?;
-        let to = target.keyspace(&name, options).map_err(unavailable)?;
-        let mut batch = target.batch();
-        let mut bytes = 0;
-        for guard in snapshot.iter(&from) {
-            let (key, value) = guard.into_inner().map_err(unavailable)?;
-            bytes += key.len() + value.len();
-            batch.insert(&to, key, value);
-            if bytes >= BATCH_BYTES {
-                std::mem::replace(&mut batch, target.batch()).commit().map_err(unavailable)?;
-                bytes = 0;
-            }
-        }
-        batch.commit().map_err(unavailable)?;
-    }
-    sync(&target)
+/// Where a backup stages its files: within the log, so that they can be linked.
+pub(super) fn staging(dir: &Path) -> PathBuf {
+    dir.join("backup.staging")
 }
 
-fn sync(target: &Database) -> Result<(), LogError> {
-    target.persist(PersistMode::SyncAll).map_err(unavailable)
+/// Links the files of the log in `dir` into `into`, which must not be there. The writer stands still meanwhile.
+pub(super) fn stage(dir: &Path, into: &Path) -> Result<(), LogError> {
+    let data = dir.join(DATA);
+    stage_data(&data, &into.join(DATA))
+        .map_err(|error| LogError::Unavailable(format!("backup of {}: {error}", data.display())))
+}
+
+fn stage_data(data: &Path, into: &Path) -> io::Result<()> {
+    fs::create_dir_all(into.join(KEYSPACES))?;
+    for entry in fs::read_dir(data)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            // A journal that is gone by now was flushed into tables, which follow.
+            gone_is_fine(fs::copy(entry.path(), into.join(entry.file_name())).map(|_| ()))?;
+        }
+    }
+    for entry in fs::read_dir(data.join(KEYSPACES))? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            stage_keyspace(&entry.path(), &into.join(KEYSPACES).join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
+fn stage_keyspace(from: &Path, into: &Path) -> io::Result<()> {
+    for _ in 0..MAX_TRIES {
+        match link_keyspace(from, into) {
+            Err(error) if error.kind() == ErrorKind::NotFound => fs::remove_dir_all(into)?,
+            other => return other,
+        }
+        if !from.join(CURRENT).try_exists()? {
+            // A dropped keyspace whose files are on their way out.
+            return Ok(());
+        }
+    }
+    Err(io::Error::other(format!("{} does not stand still", from.display())))
+}
+
+/// Links a keyspace. Succeeds only when the version it began with is still the current one at the end: then all its
+/// files were there.
+fn link_keyspace(from: &Path, into: &Path) -> io::Result<()> {
+    fs::create_dir_all(into)?;
+    let current = fs::read(from.join(CURRENT))?;
+    link_tree(from, into)?;
+    fs::write(into.join(CURRENT), &current)?;
+    if fs::read(from.join(CURRENT))? != current {
+        return Err(ErrorKind::NotFound.into());
+    }
+    Ok(())
+}
+
+fn link_tree(from: &Path, into: &Path) -> io::Result<()> {
+    fs::create_dir_all(into)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = into.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            link_tree(&entry.path(), &target)?;
+        } else if entry.file_name() != CURRENT {
+            fs::hard_link(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+fn gone_is_fine(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Copies what was staged to `into` and makes it durable. May take long.
+pub(super) fn copy_staged(staged: &Path, into: &Path) -> io::Result<()> {
+    fs::create_dir_all(into)?;
+    for entry in fs::read_dir(staged)? {
+        let entry = entry?;
+        let target = into.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_staged(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), &target)?;
+            fs::File::open(&target)?.sync_all()?;
+        }
+    }
+    fs::File::open(into)?.sync_all()
 }

@@ -1,122 +1,181 @@
-//! The embedded engine: one process, one directory, `fjall` underneath.
+//! The embedded engine: a log in a directory of this machine, owned by one process.
 //!
-//! - `store` knows where a record lies: keyspaces by topic, partition and epoch, and the rings of recent records.
-//! - `writer` is the one thread that writes: it gathers what waits, commits it with one fsync, then wakes readers.
-//! - `group` decides who owns which partition; it only changes between two batches of the writer.
-//! - `consumer`, `table` and `tail` are the three ways to read on.
+//! Journey of a record: `mod` (append) -> `queue` -> `writer` gathers a `batch` -> `store` (fjall; one fsync) ->
+//! `partition` (visible, recent records in memory) -> `consumer`, `table` or `tail`.
+//!
+//! After `backup` into a directory, that directory is a log: to restore, put it where the log was and open it.
 
 mod backup;
-mod codec;
+mod batch;
 mod config;
 mod consumer;
+mod disk;
 mod group;
+mod layout;
+mod lock;
+mod meta;
+mod partition;
+mod queue;
 mod retention;
-mod space;
+mod row;
+mod shared;
 mod store;
 mod table;
 mod tail;
 mod writer;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, RwLock};
 
 use async_trait::async_trait;
+use schemas::topics::TopicPartition;
 use schemas::{Position, Topic};
-use tokio::sync::oneshot;
-use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use config::EmbeddedConfig;
+use consumer::EmbeddedConsumer;
+use lock::DirectoryLock;
+use partition::{Found, Partition};
+use queue::{Queue, Request};
+use shared::{Health, Shared};
+use store::Store;
+use table::EmbeddedTable;
+use tail::EmbeddedTail;
+use writer::Writer;
 
 use crate::{Clock, Consumer, EventLog, LogError, NewRecord, Record, Table, Tail, TailFrom};
-use group::Groups;
-use store::Shared;
-use writer::{Request, Writer};
 
-/// The log of one process in one directory.
+/// A log in a directory. Dropping it closes it, too, but only `close` waits until the directory is free.
 pub struct EmbeddedLog {
     shared: Arc<Shared>,
-    writer: Writer,
-    /// Ends the retention task when the log is dropped.
-    _background: DropGuard,
+    /// One backup at a time: they share the staging directory.
+    backup: tokio::sync::Mutex<()>,
 }
 
 impl EmbeddedLog {
-    /// Opens the directory, making it when it is not there. Call it inside a tokio runtime.
+    /// Opens the log in a directory, or creates it. Blocks for as long as recovery takes.
     ///
     /// # Errors
-    /// `Unavailable` when another process has it open, or it cannot be read or written.
+    /// `Unavailable`: another process owns the directory (the message names both), or it cannot be read or written.
     pub fn open(config: EmbeddedConfig, clock: Arc<dyn Clock>) -> Result<Arc<Self>, LogError> {
-        let shared = Arc::new(Shared::open(config, clock)?);
-        let writer = Writer::start(Arc::clone(&shared))?;
-        let stop = CancellationToken::new();
-        retention::start(Arc::clone(&shared), writer.clone(), stop.clone());
-        Ok(Arc::new(EmbeddedLog { shared, writer, _background: stop.drop_guard() }))
+        std::fs::create_dir_all(&config.directory)
+            .map_err(|error| LogError::Unavailable(format!("{}: {error}", config.directory.display())))?;
+        let lock = DirectoryLock::take(&config.directory)?;
+        let store = Store::open(&config)?;
+        let ends = store.ends()?;
+        let committed = meta::committed(&store.meta)?;
+        let shared = Arc::new(Shared {
+            queue: Queue::new(config.max_waiting_bytes),
+            layout: store.layout().clone(),
+            partitions: ends.iter().map(|end| Partition::new(*end, config.recent_bytes)).collect(),
+            store: RwLock::new(Some(store)),
+            health: RwLock::new(Health::Up),
+            free_bytes: AtomicU64::new(disk::free_bytes(&config.directory).unwrap_or(u64::MAX)),
+            committed: Mutex::new(committed),
+            opened: AtomicU64::new(1),
+            config,
+            clock,
+        });
+        let writer = Writer::new(Arc::clone(&shared), lock);
+        std::thread::Builder::new()
+            .name("eventlog-writer".into())
+            .spawn(move || writer.run())
+            .map_err(|error| LogError::Unavailable(format!("the writer's thread: {error}")))?;
+        Ok(Arc::new(EmbeddedLog { shared, backup: tokio::sync::Mutex::default() }))
     }
 
-    /// Drops what is past its retention now, in place of at the next turn of the timer.
+    /// Drops what is past its retention now. Happens by itself every `retention_interval`, too.
     ///
     /// # Errors
     /// `Unavailable`, `Closed`.
     pub async fn enforce_retention(&self) -> Result<(), LogError> {
-        retention::enforce(&self.writer).await
+        self.shared.ask(|reply| Request::EnforceRetention { reply }).await
     }
 
-    /// Copies the whole log as it is at this moment into `directory`, which must not exist. Writing goes on meanwhile.
-    /// The copy is a log of its own: opening it continues from that moment.
+    /// Copies the whole log, as of one moment, into a directory that is empty or not there. Appends wait for a moment
+    /// only; the copy is a log of its own and can be opened as it is.
     ///
     /// # Errors
-    /// `Unavailable` when it cannot be read or written.
-    pub async fn backup(&self, directory: &Path) -> Result<(), LogError> {
-        let shared = Arc::clone(&self.shared);
-        let directory = directory.to_owned();
-        tokio::task::spawn_blocking(move || backup::copy(&shared, &directory))
-            .await
-            .map_err(|error| LogError::Unavailable(error.to_string()))?
+    /// `Unavailable`, `Closed`.
+    pub async fn backup(&self, into: &Path) -> Result<(), LogError> {
+        let failed = |error: std::io::Error| LogError::Unavailable(format!("backup: {error}"));
+        if into.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
+            return Err(LogError::Unavailable(format!("backup: {} is not empty", into.display())));
+        }
+        let _one_at_a_time = self.backup.lock().await;
+        let staged = backup::staging(&self.shared.config.directory);
+        remove_if_there(&staged).map_err(failed)?;
+        let stage_into = staged.clone();
+        let done = match self.shared.ask(|reply| Request::Stage { into: stage_into, reply }).await {
+            Ok(()) => {
+                let (from, into) = (staged.clone(), into.to_owned());
+                tokio::task::spawn_blocking(move || backup::copy_staged(&from, &into))
+                    .await
+                    .unwrap_or_else(|error| Err(std::io::Error::other(error)))
+                    .map_err(failed)
+            }
+            Err(error) => Err(error),
+        };
+        remove_if_there(&staged).map_err(failed)?;
+        done
+    }
+
+    /// Recent records from memory, others from disk.
+    async fn record_at(&self, index: usize, offset: u64) -> Result<Option<Record>, LogError> {
+        match self.shared.partitions[index].find(offset, 1, 1) {
+            Found::Records(mut records, _) => Ok(records.pop()),
+            Found::AtEnd => Ok(None),
+            Found::OnDisk { .. } => self.shared.blocking(move |store| store.get(index, offset)).await,
+        }
     }
 }
 
 #[async_trait]
 impl EventLog for EmbeddedLog {
     fn partitions(&self, topic: Topic) -> u32 {
-        self.shared.config.partitions_of(topic)
+        self.shared.layout.partitions(topic)
     }
 
     async fn append(&self, records: Vec<NewRecord>) -> Result<Vec<Position>, LogError> {
-        self.writer.write(records, None).await
+        records.iter().try_for_each(NewRecord::check_size)?;
+        self.shared.up()?;
+        let room = self.shared.queue.room_for(&records).await?;
+        self.shared.ask(|reply| Request::Append { records, reply, room }).await
     }
 
     async fn join(&self, group: &str, slot: &str, topics: &[Topic]) -> Result<Box<dyn Consumer>, LogError> {
-        let consumer =
-            consumer::EmbeddedConsumer::join(&self.shared, &self.writer, group, slot, topics).await?;
+        let consumer = EmbeddedConsumer::join(Arc::clone(&self.shared), group, slot, topics).await?;
         Ok(Box::new(consumer))
     }
 
     async fn table(&self, topic: Topic, partitions: Option<&[u32]>) -> Result<Box<dyn Table>, LogError> {
-        Ok(Box::new(table::EmbeddedTable::open(&self.shared, topic, partitions)?))
+        let all: Vec<u32> = (0..self.partitions(topic)).collect();
+        let indexes = partitions
+            .unwrap_or(&all)
+            .iter()
+            .map(|partition| self.shared.layout.index(TopicPartition { topic, partition: *partition }))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Box::new(EmbeddedTable::open(Arc::clone(&self.shared), indexes).await?))
     }
 
     async fn tail(&self, topic: Topic, partition: u32, from: TailFrom) -> Result<Box<dyn Tail>, LogError> {
-        Ok(Box::new(tail::EmbeddedTail::open(&self.shared, topic, partition, from)?))
+        let index = self.shared.layout.index(TopicPartition { topic, partition })?;
+        self.shared.up()?;
+        let position = match from {
+            TailFrom::End => self.shared.partitions[index].end(),
+            TailFrom::Offset(offset) => offset,
+        };
+        Ok(Box::new(EmbeddedTail::open(Arc::clone(&self.shared), index, position)))
     }
 
     async fn read(&self, position: Position) -> Result<Option<Record>, LogError> {
-        self.shared.check_partition(position.topic, position.partition)?;
-        let shared = Arc::clone(&self.shared);
-        tokio::task::spawn_blocking(move || shared.read_at(position))
-            .await
-            .map_err(|error| LogError::Unavailable(error.to_string()))?
+        let index = self.shared.layout.index(position.topic_partition())?;
+        self.shared.up()?;
+        self.record_at(index, position.offset).await
     }
 
     async fn lag(&self, group: &str, topic: Topic) -> Result<u64, LogError> {
-        let store = self.shared.store()?;
-        let committed = store.committed.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok((0..self.partitions(topic))
-            .map(|partition| {
-                let end = store.end(topic, partition);
-                let done = committed.get(&(group.to_owned(), topic, partition)).copied().unwrap_or(0);
-                end.saturating_sub(done.max(store.start(topic, partition)))
-            })
-            .sum())
+        self.shared.lag(group, topic)
     }
 
     fn accepting(&self) -> Result<(), LogError> {
@@ -124,18 +183,20 @@ impl EventLog for EmbeddedLog {
     }
 
     async fn close(&self) {
-        let (done, closed) = oneshot::channel();
-        if self.writer.send(Request::Close { done }).await.is_ok() {
-            // The writer drops its end when it is gone, which is as good.
-            let _ = closed.await;
-        }
+        // Fails only when it is closed already.
+        let _ = self.shared.ask(|reply| Request::Close { reply }).await;
     }
 }
 
-/// Locks that only guard plain data: a panic elsewhere leaves nothing half done in them.
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+impl Drop for EmbeddedLog {
+    fn drop(&mut self) {
+        self.shared.queue.close();
+    }
 }
 
-/// Shared by `group` and its users.
-type SharedGroups = Mutex<Groups>;
+fn remove_if_there(dir: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}

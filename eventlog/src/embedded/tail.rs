@@ -1,37 +1,25 @@
-//! Following one partition without a group.
+//! A partition being followed without a group.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use schemas::Topic;
 use tokio::sync::Notify;
 
-use super::store::Shared;
-use crate::{LogError, Record, Tail, TailFrom};
+use super::shared::Shared;
+use crate::{LogError, Record, Tail};
 
 pub(super) struct EmbeddedTail {
     shared: Arc<Shared>,
-    topic: Topic,
-    partition: u32,
-    next: u64,
-    wake: Arc<Notify>,
+    index: usize,
+    position: u64,
+    notify: Arc<Notify>,
 }
 
 impl EmbeddedTail {
-    pub(super) fn open(
-        shared: &Arc<Shared>,
-        topic: Topic,
-        partition: u32,
-        from: TailFrom,
-    ) -> Result<Self, LogError> {
-        shared.check_partition(topic, partition)?;
-        let wake = Arc::new(Notify::new());
-        shared.register(&[topic], &wake);
-        let next = match from {
-            TailFrom::End => shared.store()?.end(topic, partition),
-            TailFrom::Offset(offset) => offset,
-        };
-        Ok(EmbeddedTail { shared: Arc::clone(shared), topic, partition, next, wake })
+    pub(super) fn open(shared: Arc<Shared>, index: usize, position: u64) -> Self {
+        let notify = Arc::new(Notify::new());
+        shared.partitions[index].listen(&notify);
+        EmbeddedTail { shared, index, position, notify }
     }
 }
 
@@ -39,12 +27,22 @@ impl EmbeddedTail {
 impl Tail for EmbeddedTail {
     async fn next(&mut self, max: usize) -> Result<Vec<Record>, LogError> {
         loop {
-            let (records, next) = self.shared.read_on(self.topic, self.partition, self.next, max).await?;
-            self.next = next;
+            self.shared.up()?;
+            let (records, next) = self.shared.fetch(self.index, self.position, max.max(1)).await?;
+            let moved = next != self.position;
+            self.position = next;
             if !records.is_empty() {
                 return Ok(records);
             }
-            self.wake.notified().await;
+            if !moved {
+                self.notify.notified().await;
+            }
         }
+    }
+}
+
+impl Drop for EmbeddedTail {
+    fn drop(&mut self) {
+        self.shared.partitions[self.index].unlisten(&self.notify);
     }
 }

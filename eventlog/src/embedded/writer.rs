@@ -1,354 +1,328 @@
-//! The one thread that writes: it gathers what waits, commits it as one batch with one fsync, then publishes it.
+//! The writer's thread: gathers what waits, writes it as one batch with one fsync, tells everyone. What changes groups
+//! runs here, too, between batches, so that nothing about a member changes while its commit is under way.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use fjall::PersistMode;
-use schemas::topics::{Retention, TopicPartition};
-use schemas::{Position, Topic};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use schemas::Timestamp;
+use schemas::topics::TopicPartition;
 
-use super::group::MemberId;
-use super::store::{Epoch, Shared, Store, offset_key, small_options, u64_of, unavailable};
-use super::{codec, locked, retention};
-use crate::{LogError, NewRecord, Partitioning, Record, log::partition_of};
+use super::batch::{Batch, place};
+use super::group::{Ground, Groups};
+use super::lock::DirectoryLock;
+use super::meta::{self, Committed};
+use super::queue::{Commit, Reply, Request};
+use super::shared::{Health, Shared};
+use super::store::{Store, unavailable};
+use super::{backup, disk, retention};
+use crate::LogError;
 
-/// Requests that may wait.
-const MAX_WAITING: usize = 8192;
-/// A batch ends at this many records ...
-const BATCH_RECORDS: usize = 2048;
-/// ... or at this many bytes.
-const BATCH_BYTES: usize = 8 << 20;
-/// Between two tries to open a failed store again; grows to the second.
-const REOPEN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+/// How often the writer looks around when nothing is to be written.
+const TICK: Duration = Duration::from_secs(1);
+/// A batch is written when it is this large, in bytes, even if more waits; well below a memtable.
+const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
+const MAX_BATCH_RECORDS: usize = 8192;
+const MAX_REOPEN_DELAY: Duration = Duration::from_secs(30);
+/// Flushes of a keyspace that may be outstanding before a batch waits. fjall halts the writer at 4, for ever if the
+/// flush then fails; we wait before, where a failure is seen.
+const MAX_SEALED_MEMTABLES: usize = 1;
+const MAX_UNMERGED_TABLES: usize = 24;
 
-/// What the thread is asked to do.
-pub(super) enum Request {
-    Write(Write),
-    Join {
-        group: String,
-        slot: String,
-        topics: Vec<Topic>,
-        wake: Arc<Notify>,
-        done: oneshot::Sender<MemberId>,
-    },
-    Leave {
-        group: String,
-        id: MemberId,
-    },
-    EnforceRetention {
-        done: oneshot::Sender<Result<(), LogError>>,
-    },
-    Close {
-        done: oneshot::Sender<()>,
-    },
-}
-
-pub(super) struct Write {
-    records: Vec<NewRecord>,
-    commit: Option<Commit>,
-    done: oneshot::Sender<Result<Vec<Position>, LogError>>,
-    _room: OwnedSemaphorePermit,
-}
-
-/// The offsets that move with the records of a write.
-pub(super) struct Commit {
-    pub group: String,
-    pub member: MemberId,
-    pub next: Vec<(TopicPartition, u64)>,
-}
-
-/// A handle of the thread.
-#[derive(Clone)]
 pub(super) struct Writer {
-    requests: mpsc::Sender<Request>,
-    room: Arc<Semaphore>,
-    max_room: u32,
+    shared: Arc<Shared>,
+    groups: Groups,
+    /// The next offset of each partition.
+    ends: Vec<u64>,
+    next_tick: Instant,
+    next_retention: Timestamp,
+    reopen: Option<Reopen>,
+    closing: Vec<Reply<()>>,
+    _lock: DirectoryLock,
+}
+
+/// When to open the store again.
+#[derive(Clone, Copy)]
+struct Reopen {
+    at: Instant,
+    delay: Duration,
+}
+
+/// Closes the log for everyone, however the writer's thread ends.
+struct CloseForAll(Arc<Shared>);
+
+impl Drop for CloseForAll {
+    fn drop(&mut self) {
+        self.0.queue.close();
+        *self.0.store.write().unwrap_or_else(PoisonError::into_inner) = None;
+        self.0.set_health(Health::Closed);
+        // What came in between gets its answer by being dropped.
+        drop(self.0.queue.take(Duration::ZERO));
+    }
 }
 
 impl Writer {
-    pub(super) fn start(shared: Arc<Shared>) -> Result<Self, LogError> {
-        let (requests, incoming) = mpsc::channel(MAX_WAITING);
-        let max_room = u32::try_from(shared.config.max_waiting_bytes / 1024).unwrap_or(u32::MAX).max(2048);
-        std::thread::Builder::new()
-            .name("log-writer".into())
-            .spawn(move || run(&shared, incoming))
-            .map_err(|error| unavailable(format!("the log's writer cannot start: {error}")))?;
-        Ok(Writer { requests, room: Arc::new(Semaphore::new(max_room as usize)), max_room })
-    }
-
-    /// Resolves when the records, and the offsets with them, are durable.
-    pub(super) async fn write(
-        &self,
-        records: Vec<NewRecord>,
-        commit: Option<Commit>,
-    ) -> Result<Vec<Position>, LogError> {
-        let mut bytes = 0;
-        for record in &records {
-            record.check_size()?;
-            bytes += record.key.len() + record.value.as_ref().map_or(0, Bytes::len);
-        }
-        let room = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX).min(self.max_room);
-        let room = Arc::clone(&self.room).acquire_many_owned(room).await.map_err(|_| LogError::Closed)?;
-        let (done, written) = oneshot::channel();
-        self.send(Request::Write(Write { records, commit, done, _room: room })).await?;
-        written.await.map_err(|_| LogError::Closed)?
-    }
-
-    pub(super) async fn send(&self, request: Request) -> Result<(), LogError> {
-        self.requests.send(request).await.map_err(|_| LogError::Closed)
-    }
-
-    /// For `Drop`: a full queue means that the leaving member is noticed when its slot joins again.
-    pub(super) fn try_send(&self, request: Request) {
-        let _ = self.requests.try_send(request);
-    }
-}
-
-fn run(shared: &Shared, mut incoming: mpsc::Receiver<Request>) {
-    while let Some(first) = incoming.blocking_recv() {
-        let mut writes = Vec::new();
-        let mut next = Some(first);
-        let (mut records, mut bytes) = (0, 0);
-        // Gather writes until something else, or the batch is full, or nothing waits.
-        while let Some(Request::Write(write)) = next.take_if(|request| matches!(request, Request::Write(_))) {
-            records += write.records.len();
-            bytes += write.records.iter().filter_map(|r| r.value.as_ref()).map(Bytes::len).sum::<usize>();
-            writes.push(write);
-            if records >= BATCH_RECORDS || bytes >= BATCH_BYTES {
-                break;
-            }
-            next = incoming.try_recv().ok();
-        }
-        if !writes.is_empty() {
-            write_batch(shared, writes);
-        }
-        match next {
-            Some(Request::Close { done }) => {
-                finish(shared);
-                drop(incoming);
-                // Whoever closed may have gone.
-                let _ = done.send(());
-                return;
-            }
-            Some(request) => control(shared, request),
-            None => {}
+    pub(super) fn new(shared: Arc<Shared>, lock: DirectoryLock) -> Self {
+        let ends = shared.partitions.iter().map(super::partition::Partition::end).collect();
+        let groups = Groups::new(shared.config.release_timeout);
+        let next_retention = shared.clock.now();
+        Writer {
+            shared,
+            groups,
+            ends,
+            next_tick: Instant::now(),
+            next_retention,
+            reopen: None,
+            closing: Vec::new(),
+            _lock: lock,
         }
     }
-    finish(shared);
-}
 
-fn finish(shared: &Shared) {
-    if let Ok(store) = shared.store()
-        && let Err(error) = store.db.persist(PersistMode::SyncAll)
-    {
-        tracing::error!(?error, "the log could not be synced while closing");
-    }
-    shared.close();
-}
-
-fn control(shared: &Shared, request: Request) {
-    let partitions = |topic| shared.config.partitions_of(topic);
-    match request {
-        Request::Join { group, slot, topics, wake, done } => {
-            let id = locked(&shared.groups).join(&group, &slot, &topics, wake, partitions);
-            if done.send(id).is_err() {
-                locked(&shared.groups).leave(&group, id, partitions);
+    /// Works until the log is closed.
+    pub(super) fn run(mut self) {
+        let guard = CloseForAll(Arc::clone(&self.shared));
+        while let Some(requests) = self.shared.queue.take(self.wait()) {
+            self.serve(requests);
+            if Instant::now() >= self.next_tick {
+                self.tick();
             }
         }
-        Request::Leave { group, id } => locked(&shared.groups).leave(&group, id, partitions),
-        Request::EnforceRetention { done } => {
-            let result = shared.store().and_then(|store| retention::drop_old(&store, shared.clock.now()));
-            let _ = done.send(result);
+        let closing = std::mem::take(&mut self.closing);
+        drop(guard);
+        // Lets go of the directory before it says so.
+        drop(self);
+        for reply in closing {
+            let _ = reply.send(Ok(()));
         }
-        Request::Write(_) | Request::Close { .. } => {} // handled by the caller
     }
-}
 
-fn write_batch(shared: &Shared, writes: Vec<Write>) {
-    let (commits, results): (Vec<_>, Vec<_>) =
-        writes.into_iter().map(|w| ((w.records, w.commit), (w.done, w._room))).unzip();
-    match shared.store().and_then(|store| commit(shared, &store, commits)) {
-        Ok(outcomes) => {
-            for ((done, _room), outcome) in results.into_iter().zip(outcomes) {
-                // Whoever waited may have gone; the records are durable all the same.
-                let _ = done.send(outcome);
+    fn wait(&self) -> Duration {
+        let until = self.reopen.map_or(self.next_tick, |reopen| reopen.at.min(self.next_tick));
+        until.saturating_duration_since(Instant::now())
+    }
+
+    fn serve(&mut self, requests: VecDeque<Request>) {
+        let mut batch = Batch::new(self.shared.clock.now());
+        for request in requests {
+            match request {
+                Request::Append { records, reply, room } => match self.shared.up() {
+                    Ok(()) => batch.append(records, reply, room, &self.shared.layout, &mut self.ends),
+                    Err(error) => drop(reply.send(Err(error))),
+                },
+                Request::Commit { commit, reply, room } => match self.check(&commit) {
+                    Ok(()) => {
+                        batch.advance(&commit.member.group, &commit.next);
+                        batch.append(commit.outputs, reply, room, &self.shared.layout, &mut self.ends);
+                    }
+                    Err(error) => drop(reply.send(Err(error))),
+                },
+                other => {
+                    self.write(std::mem::replace(&mut batch, Batch::new(self.shared.clock.now())));
+                    self.control(other);
+                }
+            }
+            if batch.bytes >= MAX_BATCH_BYTES || batch.records.len() >= MAX_BATCH_RECORDS {
+                self.write(std::mem::replace(&mut batch, Batch::new(self.shared.clock.now())));
             }
         }
-        Err(error) => {
-            let fatal = error.is_transient();
-            for (done, _room) in results {
-                let _ = done.send(Err(error.clone()));
-            }
-            if fatal {
-                tracing::error!(%error, "a write to the log failed: it is closed and opened again");
-                shared.fail(&error);
-                reopen(shared);
+        self.write(batch);
+    }
+
+    /// Whether a commit may go ahead.
+    fn check(&self, commit: &Commit) -> Result<(), LogError> {
+        self.shared.up()?;
+        if let Some(detail) = self.groups.refuse(&commit.member, &commit.next) {
+            return Err(LogError::Fenced { group: commit.member.group.clone(), detail });
+        }
+        commit.outputs.iter().try_for_each(|record| place(record, &self.shared.layout).map(|_| ()))
+    }
+
+    fn write(&mut self, batch: Batch) {
+        if batch.is_empty() {
+            return;
+        }
+        let written = self.shared.with_store(|store| {
+            wait_for_flushes(store, &batch)?;
+            batch.write(store)
+        });
+        match written {
+            Ok(()) => self.publish(batch),
+            Err(error) => {
+                self.fail(&error);
+                for (reply, _) in batch.replies {
+                    let _ = reply.send(Err(error.clone()));
+                }
             }
         }
     }
-}
 
-/// Tries until the store is open again; meanwhile every call is answered `Unavailable` without coming here.
-fn reopen(shared: &Shared) {
-    let (mut delay, longest) = REOPEN;
-    loop {
-        // The thread has nothing else to do: every request in its queue needs an open store.
-        std::thread::park_timeout(delay);
-        match shared.reopen() {
-            Ok(()) => {
+    /// Shows readers what is on disk now, and answers who waits.
+    fn publish(&self, batch: Batch) {
+        {
+            let mut committed = self.shared.committed();
+            for ((group, of), offset) in batch.offsets {
+                committed.entry(group).or_default().insert(of, offset);
+            }
+        }
+        let mut by_place = batch.records;
+        by_place.sort_by_key(|(place, _)| *place);
+        let mut touched = Vec::new();
+        for run in by_place.chunk_by(|(a, _), (b, _)| a == b) {
+            let place = run[0].0;
+            self.shared.partitions[place].publish(run.iter().map(|(_, record)| record.clone()));
+            touched.push(place);
+        }
+        for (reply, positions) in batch.replies {
+            let _ = reply.send(Ok(positions));
+        }
+        for place in touched {
+            self.shared.partitions[place].wake();
+        }
+    }
+
+    fn control(&mut self, request: Request) {
+        let now = Instant::now();
+        let shared = Arc::clone(&self.shared);
+        match request {
+            Request::Append { .. } | Request::Commit { .. } => {
+                unreachable!("appends and commits are gathered by `serve`")
+            }
+            Request::Join { member, reply } => {
+                let answer = shared.up().map(|()| self.groups.join(&member, now, &*shared));
+                if reply.send(answer).is_err() {
+                    // Whoever wanted to join is gone already.
+                    self.groups.leave(&member, now, &*shared);
+                }
+            }
+            Request::Release { member, reply } => {
+                self.groups.release(&member, now, &*shared);
+                let _ = reply.send(Ok(()));
+            }
+            Request::Leave { member, reply } => {
+                self.groups.leave(&member, now, &*shared);
+                if let Some(reply) = reply {
+                    let _ = reply.send(Ok(()));
+                }
+            }
+            Request::Committed { member, reply } => {
+                let owned: Vec<TopicPartition> = member.view().owned.keys().copied().collect();
+                let offsets = owned
+                    .into_iter()
+                    .map(|of| (of, Ground::committed(&*shared, &member.group, of)))
+                    .collect();
+                let _ = reply.send(shared.up().map(|()| offsets));
+            }
+            Request::EnforceRetention { reply } => drop(reply.send(self.enforce_retention())),
+            Request::Stage { into, reply } => {
+                drop(reply.send(shared.with_store(|_| backup::stage(&shared.config.directory, &into))));
+            }
+            Request::Close { reply } => {
+                shared.queue.close();
+                self.closing.push(reply);
+            }
+        }
+    }
+
+    fn enforce_retention(&mut self) -> Result<(), LogError> {
+        let (now, delay) = (self.shared.clock.now(), self.shared.config.tombstone_delay);
+        self.next_retention = now.plus(self.shared.config.retention_interval);
+        let done = self.shared.with_store(|store| retention::enforce(store, &self.ends, now, delay));
+        if let Err(error) = &done {
+            self.fail(error);
+        }
+        done
+    }
+
+    /// What must be looked at now and then.
+    fn tick(&mut self) {
+        let now = Instant::now();
+        self.next_tick = now + TICK;
+        if let Some(free) = disk::free_bytes(&self.shared.config.directory) {
+            self.shared.free_bytes.store(free, Ordering::Relaxed);
+        }
+        let shared = Arc::clone(&self.shared);
+        self.groups.expire(now, &*shared);
+        if let Some(reopen) = self.reopen {
+            if reopen.at <= now {
+                self.reopen(reopen);
+            }
+            return;
+        }
+        // A flush in the background may have failed while nothing was written.
+        let alive = self.shared.with_store(|store| {
+            store.db.persist(fjall::PersistMode::Buffer).map_err(|error| unavailable(&error))
+        });
+        if let Err(error) = alive {
+            self.fail(&error);
+        } else if self.shared.clock.now() >= self.next_retention {
+            // A failure was handled there.
+            let _ = self.enforce_retention();
+        }
+    }
+
+    /// Closes the store after a failure; it is opened again with back-off.
+    fn fail(&mut self, error: &LogError) {
+        if matches!(error, LogError::Closed) || self.reopen.is_some() {
+            return;
+        }
+        tracing::error!(%error, "the log failed and is closed until it can be opened again");
+        self.shared.set_health(Health::Down(error.to_string()));
+        *self.shared.store.write().unwrap_or_else(PoisonError::into_inner) = None;
+        self.put_off(self.shared.config.reopen_delay);
+    }
+
+    fn put_off(&mut self, delay: Duration) {
+        self.reopen = Some(Reopen { at: Instant::now() + delay, delay });
+        self.next_tick = self.next_tick.min(Instant::now() + delay);
+    }
+
+    fn reopen(&mut self, last: Reopen) {
+        match open_and_recover(&self.shared) {
+            Ok((store, ends, committed)) => {
                 tracing::info!("the log is open again");
-                return;
+                for (partition, end) in self.shared.partitions.iter().zip(&ends) {
+                    partition.reset(*end);
+                }
+                self.ends = ends;
+                *self.shared.committed() = committed;
+                *self.shared.store.write().unwrap_or_else(PoisonError::into_inner) = Some(store);
+                self.shared.opened.fetch_add(1, Ordering::Relaxed);
+                self.reopen = None;
+                self.shared.set_health(Health::Up);
             }
             Err(error) => {
-                tracing::warn!(%error, "the log cannot be opened yet");
-                shared.fail(&error);
+                tracing::error!(%error, "the log cannot be opened yet");
+                self.shared.set_health(Health::Down(error.to_string()));
+                self.put_off((last.delay * 2).min(MAX_REOPEN_DELAY));
             }
         }
-        delay = (delay * 2).min(longest);
     }
 }
 
-/// What a batch has given out so far.
-struct Batch<'a> {
-    store: &'a Store,
-    shared: &'a Shared,
-    batch: fjall::OwnedWriteBatch,
-    ends: HashMap<(Topic, u32), u64>,
-    published: HashMap<(Topic, u32), Vec<Record>>,
-    /// Keys of compacted topics written in this batch: their newest offset.
-    newest: HashMap<(Topic, u32, Bytes), u64>,
+fn open_and_recover(shared: &Shared) -> Result<(Store, Vec<u64>, Committed), LogError> {
+    let store = Store::open(&shared.config)?;
+    let ends = store.ends()?;
+    let committed = meta::committed(&store.meta)?;
+    Ok((store, ends, committed))
 }
 
-type Outcomes = Vec<Result<Vec<Position>, LogError>>;
-
-fn commit(
-    shared: &Shared,
-    store: &Store,
-    writes: Vec<(Vec<NewRecord>, Option<Commit>)>,
-) -> Result<Outcomes, LogError> {
-    let mut batch = Batch {
-        store,
-        shared,
-        batch: store.db.batch().durability(Some(PersistMode::SyncData)),
-        ends: HashMap::new(),
-        published: HashMap::new(),
-        newest: HashMap::new(),
-    };
-    let mut outcomes = Vec::with_capacity(writes.len());
-    let mut moved = Vec::new();
-    for (records, commit) in writes {
-        outcomes.push(batch.add(records, commit, &mut moved)?);
-    }
-    batch.batch.commit().map_err(|error| unavailable(format!("{error:?}")))?;
-    {
-        let mut committed = locked(&store.committed);
-        committed.extend(moved);
-    }
-    let mut topics: Vec<Topic> = Vec::new();
-    for ((topic, number), records) in batch.published {
-        store.partition(topic, number)?.publish(records);
-        if !topics.contains(&topic) {
-            topics.push(topic);
-        }
-    }
-    topics.into_iter().for_each(|topic| shared.wake(topic));
-    Ok(outcomes)
-}
-
-type Moved = Vec<((String, Topic, u32), u64)>;
-
-impl Batch<'_> {
-    /// Adds one write. The outer error ends the whole batch, the inner one only concerns this write, which then left no trace.
-    fn add(
-        &mut self,
-        records: Vec<NewRecord>,
-        commit: Option<Commit>,
-        moved: &mut Moved,
-    ) -> Result<Result<Vec<Position>, LogError>, LogError> {
-        if let Some(commit) = &commit
-            && let Err(fenced) =
-                locked(&self.shared.groups).check_owner(&commit.group, commit.member, &commit.next)
-        {
-            return Ok(Err(fenced));
-        }
-        let mut places = Vec::with_capacity(records.len());
-        for record in &records {
-            let partition = self.place(record);
-            if let Err(error) = self.shared.check_partition(record.topic, partition) {
-                return Ok(Err(error));
+/// Waits while the keyspaces of a batch are behind with their flushes.
+fn wait_for_flushes(store: &Store, batch: &Batch) -> Result<(), LogError> {
+    let mut places: Vec<usize> = batch.records.iter().map(|(place, _)| *place).collect();
+    places.sort_unstable();
+    places.dedup();
+    for place in places {
+        let Some(newest) = store.epochs(place).last().map(|epoch| epoch.keyspace.clone()) else { continue };
+        for keyspace in [&newest, &store.meta, &store.keys] {
+            while keyspace.sealed_memtable_count() > MAX_SEALED_MEMTABLES
+                || keyspace.l0_table_count() > MAX_UNMERGED_TABLES
+            {
+                // Says so when the flush failed.
+                store.db.persist(fjall::PersistMode::Buffer).map_err(|error| unavailable(&error))?;
+                std::thread::park_timeout(Duration::from_millis(1));
             }
-            places.push(partition);
-        }
-        let mut positions = Vec::with_capacity(records.len());
-        for (record, partition) in records.into_iter().zip(places) {
-            positions.push(self.record(record, partition)?);
-        }
-        for (at, offset) in commit.iter().flat_map(|commit| &commit.next) {
-            let group = commit.as_ref().map(|c| c.group.clone()).unwrap_or_default();
-            self.batch.insert(
-                &self.store.meta,
-                offset_key(&group, at.topic, at.partition),
-                offset.to_be_bytes(),
-            );
-            moved.push(((group, at.topic, at.partition), *offset));
-        }
-        Ok(Ok(positions))
-    }
-
-    fn place(&self, record: &NewRecord) -> u32 {
-        match &record.partitioning {
-            Partitioning::Partition(partition) => *partition,
-            Partitioning::By(key) => partition_of(key, self.shared.config.partitions_of(record.topic)),
         }
     }
-
-    fn record(&mut self, record: NewRecord, number: u32) -> Result<Position, LogError> {
-        let now = self.shared.clock.now();
-        let topic = record.topic;
-        let partition = self.store.partition(topic, number)?;
-        let end = self.ends.entry((topic, number)).or_insert_with(|| partition.end());
-        let offset = *end;
-        *end += 1;
-        let epoch = retention::current_epoch(self.store, &mut self.batch, topic, number, offset, now)?;
-        let position = Position { topic, partition: number, offset };
-        let stored = codec::encode(&record.key, record.value.as_deref(), now);
-        let decoded = codec::decode(position, &stored)?;
-        if topic.retention() == Retention::Compacted {
-            self.replace_older(topic, number, &record.key, offset, &epoch)?;
-        }
-        self.batch.insert(&epoch.keyspace, offset.to_be_bytes(), stored);
-        self.published.entry((topic, number)).or_default().push(decoded);
-        Ok(position)
-    }
-
-    /// Removes the record that this one replaces, and makes the index point here.
-    fn replace_older(
-        &mut self,
-        topic: Topic,
-        number: u32,
-        key: &Bytes,
-        offset: u64,
-        epoch: &Epoch,
-    ) -> Result<(), LogError> {
-        let partition = self.store.partition(topic, number)?;
-        let index = partition.index.as_ref().ok_or_else(|| unavailable("a compacted topic has no index"))?;
-        let mut index = locked(index);
-        if index.is_none() {
-            let name = super::store::index_name(topic, number);
-            *index = Some(self.store.db.keyspace(&name, small_options).map_err(unavailable)?);
-        }
-        let Some(index) = index.as_ref() else { return Err(unavailable("a compacted topic has no index")) };
-        let older = match self.newest.insert((topic, number, key.clone()), offset) {
-            Some(older) => Some(older),
-            None => index.get(key).map_err(unavailable)?.and_then(|value| u64_of(&value)),
-        };
-        if let Some(older) = older {
-            self.batch.remove(&epoch.keyspace, older.to_be_bytes());
-        }
-        self.batch.insert(index, key.clone(), offset.to_be_bytes());
-        Ok(())
-    }
+    Ok(())
 }

@@ -1,0 +1,260 @@
+//! A scorer on a log of its own, and what the tests ask of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use eventlog::embedded::{EmbeddedConfig, EmbeddedLog};
+use eventlog::{Clock, Log, ManualClock, NewRecord, Record, TableEvent, TailFrom};
+use prometheus_client::registry::Registry;
+use schemas::commands::{Action, Command};
+use schemas::envelope::{BodyType, Client, Recipient};
+use schemas::quarantine::QuarantineRow;
+use schemas::reply::Reply;
+use schemas::senders::SenderRow;
+use schemas::verdict::{Classification, Identity, Judged, VerdictEvent};
+use schemas::{Domain, Envelope, Mailbox, MessageId, Position, ReversePath, Timestamp, Topic, UserId, spool};
+use scorer::{Config, Metrics};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub const START: Timestamp = Timestamp(1_795_512_600_000);
+pub const DAY: Duration = Duration::from_secs(24 * 3600);
+pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const GTUBE: &str = concat!("XJS*C4JDBQADN1.NSBN3*2IDNEN*", "GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X");
+
+pub struct Site {
+    pub log: Log,
+    pub clock: ManualClock,
+    _directory: tempfile::TempDir,
+}
+
+pub struct Scorer {
+    shutdown: CancellationToken,
+    task: JoinHandle<Result<(), scorer::Error>>,
+}
+
+impl Scorer {
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        tokio::time::timeout(PATIENCE, self.task).await.expect("it stops").unwrap().unwrap();
+    }
+
+    /// As `kill -9` leaves it: whatever was under way is not finished.
+    pub async fn kill(self) {
+        self.task.abort();
+        let _ = self.task.await;
+    }
+}
+
+impl Site {
+    pub fn open() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let clock = ManualClock::starting_at(START);
+        let mut config = EmbeddedConfig::new(directory.path());
+        config.min_free_bytes = 0;
+        let log: Log = EmbeddedLog::open(config, Arc::new(clock.clone())).unwrap();
+        Site { log, clock, _directory: directory }
+    }
+
+    pub fn start(&self, slots: usize) -> Scorer {
+        self.start_on(Arc::clone(&self.log), slots)
+    }
+
+    pub fn start_on(&self, log: Log, slots: usize) -> Scorer {
+        let shutdown = CancellationToken::new();
+        let settings = eventlog::view::settings(Arc::clone(&log), shutdown.clone());
+        let config = Config { node: "node1".into(), slots, batch: 16 };
+        let metrics = Metrics::new(&mut Registry::default());
+        let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
+        let task = tokio::spawn(scorer::run(config, log, clock, settings, metrics, shutdown.clone()));
+        Scorer { shutdown, task }
+    }
+
+    pub fn envelope(&self, user: &str, number: usize) -> Envelope {
+        Envelope {
+            id: MessageId::derived(&format!("{user} {number}"), self.clock.now()),
+            accepted_at: self.clock.now(),
+            node: "node1".into(),
+            reply_partition: Some(1),
+            user: UserId(user.into()),
+            domain: Domain::parse("shop.example").unwrap(),
+            client: Client {
+                address: "192.0.2.1:25".parse().unwrap(),
+                helo: "mail.shop.example".into(),
+                protocol: "ESMTPSA".into(),
+                login: Some(user.into()),
+                tls: None,
+            },
+            reverse_path: ReversePath::Mailbox(Mailbox::parse("a@shop.example").unwrap()),
+            recipients: vec![Recipient {
+                forward_path: Mailbox::parse("r@elsewhere.example").unwrap(),
+                notify: None,
+                orcpt: None,
+            }],
+            ret: None,
+            envid: None,
+            body_type: BodyType::SevenBit,
+            smtputf8: false,
+            size_bytes: 0,
+            chunks: Vec::new(),
+            origin: None,
+        }
+    }
+
+    pub async fn accept(&self, envelope: &Envelope, body: &str) {
+        let value = spool::encode(envelope, message(body).as_bytes()).unwrap();
+        self.append(Topic::Accepted, &envelope.user, value).await;
+    }
+
+    pub async fn append(&self, topic: Topic, user: &UserId, value: Bytes) -> Position {
+        let record = NewRecord::new(topic, user.0.clone(), "key", value);
+        self.log.append(vec![record]).await.unwrap()[0]
+    }
+
+    pub async fn command(&self, id: &str, action: Action) {
+        let partition_key = action.partition_key();
+        let command = Command {
+            id: id.into(),
+            by: "root (test)".into(),
+            at: self.clock.now(),
+            reply_partition: Some(2),
+            action,
+        };
+        let value = serde_json::to_vec(&command).unwrap();
+        self.log
+            .append(vec![NewRecord::new(Topic::Commands, partition_key, id.to_owned(), value)])
+            .await
+            .unwrap();
+    }
+
+    /// The answer to a command.
+    pub async fn answer(&self, id: &str) -> (bool, u64, String) {
+        let wanted = id.to_owned();
+        self.find(Topic::Replies, move |record| {
+            match serde_json::from_slice(record.value.as_ref()?).ok()? {
+                Reply::Command { command_id, ok, affected, text } if command_id == wanted => {
+                    Some((ok, affected, text))
+                }
+                _ => None,
+            }
+        })
+        .await
+    }
+
+    /// What a session is told about a message.
+    pub async fn reply(&self, id: MessageId) -> String {
+        self.find(Topic::Replies, move |record| {
+            match serde_json::from_slice(record.value.as_ref()?).ok()? {
+                Reply::Session { message_id, reply } if message_id == id => Some(reply.to_string()),
+                _ => None,
+            }
+        })
+        .await
+    }
+
+    /// The first record of a topic, in any partition, that `pick` takes; waits for it.
+    pub async fn find<T>(&self, topic: Topic, pick: impl Fn(&Record) -> Option<T>) -> T {
+        let search = async {
+            let mut tails = Vec::new();
+            for partition in 0..self.log.partitions(topic) {
+                tails.push(self.log.tail(topic, partition, TailFrom::Offset(0)).await.unwrap());
+            }
+            loop {
+                for tail in &mut tails {
+                    let next = tokio::time::timeout(Duration::from_millis(5), tail.next(1000)).await;
+                    let Ok(records) = next else { continue };
+                    if let Some(found) = records.unwrap().iter().find_map(&pick) {
+                        return found;
+                    }
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, search).await.unwrap_or_else(|_| panic!("not found in {topic}"))
+    }
+
+    /// Everything in a topic once `group` has nothing left to do.
+    pub async fn all(&self, topic: Topic) -> Vec<Record> {
+        let mut records = Vec::new();
+        for partition in 0..self.log.partitions(topic) {
+            let mut tail = self.log.tail(topic, partition, TailFrom::Offset(0)).await.unwrap();
+            while let Ok(next) = tokio::time::timeout(Duration::from_millis(30), tail.next(1000)).await {
+                records.extend(next.unwrap());
+            }
+        }
+        records
+    }
+
+    /// Waits until every accepted message and command is done.
+    pub async fn settled(&self) {
+        self.lag_below(1).await;
+    }
+
+    pub async fn lag_below(&self, limit: u64) {
+        let wait = async {
+            loop {
+                let accepted = self.log.lag("scorer", Topic::Accepted).await.unwrap();
+                let commands = self.log.lag("scorer", Topic::Commands).await.unwrap();
+                if accepted + commands < limit {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.expect("the scorer keeps up");
+    }
+
+    pub async fn rows(&self, topic: Topic) -> std::collections::BTreeMap<Bytes, Bytes> {
+        let mut rows = std::collections::BTreeMap::new();
+        let mut table = self.log.table(topic, None).await.unwrap();
+        loop {
+            for event in table.next(1000).await.unwrap() {
+                match event {
+                    TableEvent::CaughtUp => return rows,
+                    TableEvent::Row(Record { key, value: Some(value), .. }) => {
+                        rows.insert(key, value);
+                    }
+                    TableEvent::Row(record) => {
+                        rows.remove(&record.key);
+                    }
+                }
+            }
+        }
+    }
+
+    pub async fn quarantine_row(&self, envelope: &Envelope) -> Option<QuarantineRow> {
+        let key = schemas::quarantine::key(&envelope.user, envelope.id);
+        self.rows(Topic::Quarantine).await.get(&key).map(|value| serde_json::from_slice(value).unwrap())
+    }
+
+    /// The row once it names a place in `quarantined`.
+    pub async fn placed_row(&self, envelope: &Envelope) -> QuarantineRow {
+        let id = envelope.id;
+        self.find(Topic::Quarantine, move |record| {
+            let row: QuarantineRow = serde_json::from_slice(record.value.as_ref()?).ok()?;
+            (row.message.id == id && row.position.topic == Topic::Quarantined).then_some(row)
+        })
+        .await
+    }
+
+    pub async fn sender_row(&self, user: &str, identity: Option<&str>) -> Option<SenderRow> {
+        let identity = identity.map(|name| Identity(name.into()));
+        let key = schemas::senders::key(&UserId(user.into()), identity.as_ref());
+        self.rows(Topic::Senders).await.get(&key).map(|value| serde_json::from_slice(value).unwrap())
+    }
+}
+
+pub fn message(body: &str) -> String {
+    format!("From: a@shop.example\r\nDate: Tue, 24 Nov 2026 09:30:00 +0000\r\nSubject: x\r\n\r\n{body}\r\n")
+}
+
+pub fn judged(record: &Record) -> Option<(Judged, Bytes)> {
+    spool::decode(record.value.as_ref()?).ok()
+}
+
+pub fn classification(record: &Record, id: MessageId) -> Option<Classification> {
+    match serde_json::from_slice(record.value.as_ref()?).ok()? {
+        VerdictEvent::Judged(verdict) if verdict.message.id == id => Some(verdict.message.classification),
+        _ => None,
+    }
+}
