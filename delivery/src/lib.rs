@@ -1,1 +1,34 @@
+//! SMTP out: from `released` to the remote `250`, with everything that can go wrong between.
+//!
+//! A message's way through here: `run` takes it from the log, `route` groups its recipients by site and `egress` chooses
+//! where it leaves from, `site` keeps the connections, `content` and `dkim` make the bytes, `client` speaks SMTP,
+//! `outcome` says what came of it, `lane` keeps what is to be tried again, `dsn` tells the sender.
 
+pub mod client;
+mod config;
+mod consumer;
+pub mod content;
+pub mod convert;
+pub mod dkim;
+pub mod dns;
+pub mod dsn;
+pub mod egress;
+mod error;
+pub mod header;
+pub mod lane;
+mod lane_commands;
+mod message;
+mod metrics;
+pub mod outcome;
+mod records;
+pub mod retry;
+pub mod route;
+pub mod run;
+mod site;
+pub mod stuffing;
+
+pub use config::Config;
+pub use error::Error;
+pub use metrics::Metrics;
+pub use retry::RetrySchedule;
+pub use run::run;

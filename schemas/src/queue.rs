@@ -33,6 +33,9 @@ pub struct QueueEntry {
     pub route: Option<String>,
     /// Where the message stands, in `released`.
     pub position: Position,
+    /// When it was written there: past half the topic's retention it is written anew.
+    #[serde(default)]
+    pub stored_at: Timestamp,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -347,6 +347,9 @@ pub struct Judged {
     /// Who released it, when a person did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub released_by: Option<String>,
+    /// `true` on a copy that only keeps the message past its topic's retention: a queue entry owns its delivery.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub kept: bool,
 }
 
 /// A header field to remove.

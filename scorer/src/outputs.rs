@@ -44,6 +44,7 @@ pub fn head(judgement: &Judgement, envelope: Envelope) -> Judged {
         symbols: verdict.symbols.clone(),
         remove_fields: judgement.remove_fields.clone(),
         released_by: None,
+        kept: false,
     }
 }
 

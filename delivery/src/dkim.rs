@@ -1,0 +1,188 @@
+//! DKIM (RFC 6376, RFC 8463): what is signed with which key, and whether the author's own signature is valid.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mail_auth::common::crypto::{Ed25519Key, RsaKey, Sha256};
+use mail_auth::common::headers::HeaderWriter;
+use mail_auth::dkim::{Canonicalization, DkimSigner};
+use mail_auth::{AuthenticatedMessage, DkimResult, MessageAuthenticator};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use schemas::Domain;
+use schemas::sealed::ClusterKey;
+use schemas::settings::{DkimAlgorithm, DkimKey, Setting, SettingsView};
+
+/// Signed where present (RFC 6376 5.4.1). From stands twice: so nobody can add another.
+const SIGNED: [&str; 20] = [
+    "From",
+    "From",
+    "Reply-To",
+    "Subject",
+    "Date",
+    "To",
+    "Cc",
+    "Message-ID",
+    "In-Reply-To",
+    "References",
+    "MIME-Version",
+    "Content-Type",
+    "Content-Transfer-Encoding",
+    "List-Id",
+    "List-Help",
+    "List-Unsubscribe",
+    "List-Unsubscribe-Post",
+    "List-Post",
+    "List-Archive",
+    "Sender",
+];
+
+/// Keys ready to sign, kept as long as the setting they came from stays the same.
+#[derive(Default)]
+pub struct Signers {
+    ready: Mutex<HashMap<String, Arc<Signer>>>,
+}
+
+/// One key, ready.
+pub struct Signer {
+    /// What it was made from.
+    sealed: String,
+    key: Key,
+    label: String,
+}
+
+enum Key {
+    Rsa(DkimSigner<RsaKey<Sha256>, mail_auth::dkim::Done>),
+    Ed25519(DkimSigner<Ed25519Key, mail_auth::dkim::Done>),
+}
+
+/// The keys for a message: the From domain's own, else the outgoing domain's under the user's selector. RSA first.
+#[must_use]
+pub fn keys_for<'a>(
+    settings: &'a SettingsView,
+    header_from: Option<&Domain>,
+    outgoing_domain: &Domain,
+    selector: Option<&str>,
+) -> Vec<&'a DkimKey> {
+    let mut keys: Vec<&DkimKey> =
+        header_from.map(|domain| settings.dkim_keys(domain).collect()).unwrap_or_default();
+    if keys.is_empty()
+        && let Some(selector) = selector
+    {
+        keys = settings.dkim_keys(outgoing_domain).filter(|key| key.selector == selector).collect();
+    }
+    keys.sort_by_key(|key| matches!(key.algorithm, DkimAlgorithm::Ed25519Sha256));
+    // One of each kind: a second key of a kind is the next one, being rotated in.
+    keys.dedup_by_key(|key| key.algorithm);
+    keys
+}
+
+impl Signers {
+    /// The signer of a key.
+    ///
+    /// # Errors
+    /// Why it cannot sign, for the log.
+    pub fn get(&self, key: &DkimKey, cluster_key: Option<&ClusterKey>) -> Result<Arc<Signer>, String> {
+        let name = Setting::DkimKey(key.clone()).key();
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(signer) = ready.get(&name).filter(|signer| signer.sealed == key.sealed_private_key) {
+            return Ok(Arc::clone(signer));
+        }
+        let cluster_key = cluster_key.ok_or("there is no cluster key")?;
+        let der = cluster_key.open(&name, &key.sealed_private_key).map_err(|error| error.to_string())?;
+        let signer = Arc::new(Signer::new(key, &der)?);
+        ready.insert(name, Arc::clone(&signer));
+        Ok(signer)
+    }
+}
+
+impl Signer {
+    fn new(key: &DkimKey, der: &[u8]) -> Result<Self, String> {
+        let text = |error: mail_auth::Error| format!("{error:?}");
+        let (domain, selector) = (key.domain.as_str(), key.selector.as_str());
+        let (made, algorithm) = match key.algorithm {
+            DkimAlgorithm::RsaSha256 => {
+                let rsa = RsaKey::<Sha256>::from_key_der(PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(der)))
+                    .map_err(text)?;
+                (
+                    Key::Rsa(with_options(
+                        DkimSigner::from_key(rsa).domain(domain).selector(selector).headers(SIGNED),
+                    )),
+                    "rsa-sha256",
+                )
+            }
+            DkimAlgorithm::Ed25519Sha256 => {
+                let ed = Ed25519Key::from_pkcs8_maybe_unchecked_der(der).map_err(text)?;
+                (
+                    Key::Ed25519(with_options(
+                        DkimSigner::from_key(ed).domain(domain).selector(selector).headers(SIGNED),
+                    )),
+                    "ed25519-sha256",
+                )
+            }
+        };
+        Ok(Signer {
+            sealed: key.sealed_private_key.clone(),
+            key: made,
+            label: format!("d={domain} s={selector} a={algorithm}"),
+        })
+    }
+
+    /// The `DKIM-Signature` field over `head` (with its empty line) and `body`, and what to call it.
+    ///
+    /// # Errors
+    /// Why it cannot be made.
+    pub fn sign(&self, head: &[u8], body: &[u8]) -> Result<(String, String), String> {
+        let chunks = [head, body];
+        let signature = match &self.key {
+            Key::Rsa(signer) => signer.sign_chained(chunks.into_iter()),
+            Key::Ed25519(signer) => signer.sign_chained(chunks.into_iter()),
+        };
+        let signature = signature.map_err(|error| format!("{error:?}"))?;
+        Ok((signature.to_header(), self.label.clone()))
+    }
+}
+
+fn with_options<K: mail_auth::common::crypto::SigningKey>(
+    signer: DkimSigner<K, mail_auth::dkim::Done>,
+) -> DkimSigner<K, mail_auth::dkim::Done> {
+    signer.header_canonicalization(Canonicalization::Relaxed).body_canonicalization(Canonicalization::Relaxed)
+}
+
+/// What the author's own signature is worth.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuthorSignature {
+    /// Valid, or not to be judged now because DNS does not answer: such a message is left as it is.
+    pub untouchable: bool,
+    /// Fields it covers.
+    pub signed_fields: Vec<String>,
+}
+
+/// Looks at the signatures of the From domain (or a parent of it) on a message.
+pub async fn author_signature(
+    authenticator: &MessageAuthenticator,
+    message: &[u8],
+    header_from: Option<&Domain>,
+) -> AuthorSignature {
+    let (section, _) = crate::header::split(message);
+    let section = &message[..section];
+    let has_any = crate::header::has(section, &crate::header::fields(section), "DKIM-Signature");
+    let (true, Some(from)) = (has_any, header_from) else { return AuthorSignature::default() };
+    let Some(parsed) = AuthenticatedMessage::parse(message) else { return AuthorSignature::default() };
+    let mut found = AuthorSignature::default();
+    for output in authenticator.verify_dkim(&parsed).await {
+        let Some(signature) = output.signature() else { continue };
+        if !is_same_or_parent(&signature.d, from.as_str()) {
+            continue;
+        }
+        if matches!(output.result(), DkimResult::Pass | DkimResult::TempError(_)) {
+            found.untouchable = true;
+            found.signed_fields.extend(signature.h.iter().cloned());
+        }
+    }
+    found
+}
+
+fn is_same_or_parent(signer: &str, from: &str) -> bool {
+    let signer = signer.to_ascii_lowercase();
+    from == signer || from.strip_suffix(signer.as_str()).is_some_and(|rest| rest.ends_with('.'))
+}

@@ -1,0 +1,128 @@
+//! What an operator asks of the lane: retry, hold, resume, remove, re-route.
+
+use eventlog::NewRecord;
+use schemas::attempt::{Attempt, AttemptCause, Outcome, RecipientResult};
+use schemas::commands::{Action, Command, QueueSelect};
+use schemas::queue::QueueEntry;
+use schemas::reply::Reply;
+use schemas::{Timestamp, Topic};
+
+use crate::lane::Lane;
+use crate::outcome::local;
+use crate::records;
+use crate::site::Key;
+
+/// What carrying out a command writes. The lane is changed already; the records must be committed.
+pub(crate) struct Carried {
+    pub outputs: Vec<NewRecord>,
+}
+
+/// Carries out a command for this node; none when it is not for it.
+pub(crate) fn carry_out(lane: &mut Lane, command: &Command, node: &str, now: Timestamp) -> Option<Carried> {
+    let (for_node, select) = addressed(&command.action)?;
+    if for_node != node {
+        return None;
+    }
+    let keys: Vec<Key> =
+        lane.keys().filter(|(_, entry)| select.selects(entry)).map(|(key, _)| key.clone()).collect();
+    let mut outputs = Vec::new();
+    let (mut acted, mut too_late) = (0, 0);
+    for key in keys {
+        if lane.is_in_flight(&key) {
+            too_late += 1;
+            continue;
+        }
+        let Some(entry) = lane.get(&key).cloned() else { continue };
+        acted += 1;
+        match changed(&command.action, entry, now) {
+            Some(entry) => {
+                outputs.extend(records::entry(&entry));
+                lane.put(entry, false);
+            }
+            None => {
+                if let Some(entry) = lane.take(&key) {
+                    outputs.extend(records::attempt(removal(&entry, command, now)));
+                    outputs.push(records::tombstone(node, &key));
+                }
+            }
+        }
+    }
+    outputs.extend(answer(command, acted, too_late));
+    Some(Carried { outputs })
+}
+
+fn addressed(action: &Action) -> Option<(&str, &QueueSelect)> {
+    match action {
+        Action::QueueRetry { node, select }
+        | Action::QueueHold { node, select }
+        | Action::QueueResume { node, select }
+        | Action::QueueRemove { node, select }
+        | Action::QueueReroute { node, select, .. } => Some((node, select)),
+        _ => None,
+    }
+}
+
+/// The entry after the command; none when it is removed.
+fn changed(action: &Action, mut entry: QueueEntry, now: Timestamp) -> Option<QueueEntry> {
+    match action {
+        Action::QueueRetry { .. } => entry.next_attempt = now,
+        Action::QueueHold { .. } => entry.held = true,
+        Action::QueueResume { .. } => {
+            // The time on hold does not count against the time to retry.
+            if entry.held {
+                entry.held = false;
+                entry.next_attempt = now;
+                entry.expires_at = entry.expires_at.max(now.plus(std::time::Duration::from_secs(24 * 3600)));
+            }
+        }
+        Action::QueueReroute { route, .. } => {
+            entry.route = Some(route.clone());
+            entry.next_attempt = now;
+        }
+        _ => return None,
+    }
+    Some(entry)
+}
+
+/// The terminal event of a removed entry.
+fn removal(entry: &QueueEntry, command: &Command, now: Timestamp) -> Attempt {
+    let result = |recipient: &schemas::queue::QueuedRecipient| RecipientResult {
+        index: recipient.index,
+        forward_path: recipient.forward_path.clone(),
+        outcome: Outcome::Removed,
+        reply: local(554, (5, 7, 0), format!("Removed from the queue by {}", command.by)),
+        local: true,
+        next_attempt: None,
+    };
+    Attempt {
+        id: format!("{}/{}/removed", entry.message.id, entry.site),
+        message: entry.message.clone(),
+        node: entry.node.clone(),
+        site: entry.site.clone(),
+        at: now,
+        duration_ms: 0,
+        number: entry.tries,
+        cause: AttemptCause::Removed,
+        remote_host: None,
+        remote_address: None,
+        egress: None,
+        tls: None,
+        tls_note: None,
+        signatures: Vec::new(),
+        recipients: entry.recipients.iter().map(result).collect(),
+    }
+}
+
+fn answer(command: &Command, acted: u64, too_late: u64) -> Option<NewRecord> {
+    let partition = command.reply_partition?;
+    let text = if too_late == 0 {
+        format!("{acted} entries")
+    } else {
+        format!("{acted} entries; too late for {too_late} that are being delivered at this moment")
+    };
+    let reply = Reply::Command { command_id: command.id.clone(), ok: true, affected: acted, text };
+    let value = serde_json::to_vec(&reply).ok()?;
+    Some(
+        NewRecord::new(Topic::Replies, command.id.clone(), command.id.clone(), value).in_partition(partition),
+    )
+}

@@ -1,0 +1,313 @@
+//! Listeners and the caps on connections.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use eventlog::{Clock, Log, View};
+use prometheus_client::registry::Registry;
+use schemas::Topic;
+use schemas::senders::SendersView;
+use schemas::settings::SettingsView;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::accept::Incoming;
+use crate::auth::Authenticator;
+use crate::connection::{self, Door};
+use crate::metrics::Metrics;
+use crate::refusals::Refusals;
+use crate::tls::Certificate;
+use crate::verdict::Verdicts;
+use crate::{Config, Error, ListenerConfig, ListenerTls};
+
+/// How often the scorer's lag is looked at.
+const LAG_EVERY: Duration = Duration::from_millis(500);
+/// Connections per client address whose user says nothing, and of clients we do not know.
+pub const DEFAULT_MAX_CONNECTIONS: u32 = 10;
+
+/// Bound listeners, ready to run.
+pub struct Ingress {
+    config: Config,
+    listeners: Vec<(TcpListener, ListenerConfig)>,
+    certificate: Option<Certificate>,
+    metrics: Metrics,
+}
+
+/// What every connection shares.
+pub struct Shared {
+    pub config: Config,
+    pub log: Log,
+    pub clock: Arc<dyn Clock>,
+    pub settings: View<SettingsView>,
+    pub senders: View<SendersView>,
+    pub certificate: Option<Certificate>,
+    pub authenticator: Authenticator,
+    pub verdicts: Verdicts,
+    pub refusals: Refusals,
+    pub metrics: Metrics,
+    /// Room for messages being received.
+    pub room: Arc<Semaphore>,
+    pub slots: Slots,
+    /// Records of `accepted` not judged yet, as last seen.
+    pub lag: std::sync::atomic::AtomicU64,
+    pub shutdown: CancellationToken,
+}
+
+impl Ingress {
+    /// Binds every listener and reads the certificate.
+    ///
+    /// # Errors
+    /// Which address or file cannot be used.
+    pub async fn bind(config: Config, registry: &mut Registry) -> Result<Self, Error> {
+        raise_file_limit();
+        let certificate = config.tls.as_ref().map(Certificate::load).transpose()?;
+        let mut listeners = Vec::new();
+        for listener in &config.listeners {
+            if listener.tls != ListenerTls::None && certificate.is_none() {
+                return Err(Error::NoCertificate);
+            }
+            let bound =
+                bind(listener.bind).map_err(|source| Error::Bind { address: listener.bind, source })?;
+            listeners.push((bound, listener.clone()));
+        }
+        Ok(Ingress { config, listeners, certificate, metrics: Metrics::new(registry) })
+    }
+
+    /// Where it listens, in the order of the configuration.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().filter_map(|(listener, _)| listener.local_addr().ok()).collect()
+    }
+
+    /// Serves until `shutdown`; then takes no more connections and lets messages under way finish.
+    ///
+    /// # Errors
+    /// None once it runs; the type leaves room.
+    pub async fn run(
+        self,
+        log: Log,
+        clock: Arc<dyn Clock>,
+        settings: View<SettingsView>,
+        senders: View<SendersView>,
+        shutdown: CancellationToken,
+    ) -> Result<(), Error> {
+        let partition = log.partition_of(Topic::Replies, self.config.node.as_bytes());
+        let verdicts = Verdicts::new(partition, self.config.verdict_timeout);
+        let drain = self.config.limits.drain;
+        let shared = Arc::new(Shared {
+            authenticator: Authenticator::new(settings.clone()),
+            room: Incoming::room_of(self.config.limits.bytes_in_flight),
+            slots: Slots::new(self.config.limits.max_connections),
+            lag: std::sync::atomic::AtomicU64::new(0),
+            refusals: Refusals::default(),
+            config: self.config,
+            log,
+            clock,
+            settings,
+            senders,
+            certificate: self.certificate,
+            verdicts,
+            metrics: self.metrics,
+            shutdown: shutdown.clone(),
+        });
+        let background = TaskTracker::new();
+        let stop_background = CancellationToken::new();
+        start_background(&shared, &background, &stop_background, &shutdown).await;
+        let connections = TaskTracker::new();
+        let mut accepting = tokio::task::JoinSet::new();
+        for (listener, config) in self.listeners {
+            accepting.spawn(accept(listener, config, Arc::clone(&shared), connections.clone()));
+        }
+        accepting.join_all().await;
+        connections.close();
+        if tokio::time::timeout(drain, connections.wait()).await.is_err() {
+            tracing::warn!("some clients were cut off in the middle of a message; they keep it");
+        }
+        stop_background.cancel();
+        background.close();
+        background.wait().await;
+        Ok(())
+    }
+}
+
+async fn start_background(
+    shared: &Arc<Shared>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+    shutdown: &CancellationToken,
+) {
+    let tail = loop {
+        match shared.verdicts.open(&shared.log).await {
+            Ok(tail) => break Some(tail),
+            Err(error) if error.is_transient() => {
+                tracing::warn!(%error, "replies cannot be followed yet");
+                tokio::select! {
+                    () = shutdown.cancelled() => break None,
+                    () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                }
+            }
+            Err(_) => break None,
+        }
+    };
+    if let Some(tail) = tail {
+        tasks.spawn(shared.verdicts.clone().follow(tail, stop.clone()));
+    }
+    let (node, log, clock) = (shared.config.node.clone(), Arc::clone(&shared.log), Arc::clone(&shared.clock));
+    tasks.spawn(shared.refusals.clone().flush_until(node, log, clock, stop.clone()));
+    if let Some(certificate) = shared.certificate.clone() {
+        tasks.spawn(certificate.watch(stop.clone()));
+    }
+    tasks.spawn(watch_lag(Arc::clone(shared), stop.clone()));
+}
+
+async fn watch_lag(shared: Arc<Shared>, stop: CancellationToken) {
+    loop {
+        if let Ok(lag) = shared.log.lag("scorer", Topic::Accepted).await {
+            shared.lag.store(lag, std::sync::atomic::Ordering::Relaxed);
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(LAG_EVERY) => {}
+        }
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    config: ListenerConfig,
+    shared: Arc<Shared>,
+    connections: TaskTracker,
+) {
+    loop {
+        let accepted = tokio::select! {
+            () = shared.shutdown.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let door = door(stream, peer, &config);
+                connections.spawn(connection::serve(door, Arc::clone(&shared)));
+            }
+            Err(error) => {
+                // Out of file descriptors, most likely: the clients come again.
+                tracing::warn!(%error, "a connection could not be taken");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+fn door(stream: TcpStream, peer: SocketAddr, config: &ListenerConfig) -> Door {
+    let ip = peer.ip().to_canonical();
+    Door {
+        stream,
+        peer: SocketAddr::new(ip, peer.port()),
+        tls: config.tls,
+        auth_without_tls: config.auth_without_tls,
+        expect_proxy_header: config.proxy_protocol_from.iter().any(|range| range.contains(&ip)),
+    }
+}
+
+fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(1024)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// As many files as the system allows: each connection is one.
+fn raise_file_limit() {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
+/// Slots for connections: all together, and per client address.
+pub struct Slots {
+    max: usize,
+    taken: Mutex<Taken>,
+    freed: Notify,
+}
+
+#[derive(Default)]
+struct Taken {
+    all: usize,
+    by_ip: HashMap<IpAddr, u32>,
+}
+
+/// A slot, freed when dropped.
+pub struct Slot {
+    shared: Arc<Shared>,
+    ip: IpAddr,
+}
+
+impl Slots {
+    fn new(max: usize) -> Self {
+        Slots { max, taken: Mutex::default(), freed: Notify::new() }
+    }
+}
+
+impl Shared {
+    /// A slot for a connection from `ip`, waited for as long as the limits say.
+    pub async fn slot(self: &Arc<Self>, ip: IpAddr) -> Option<Slot> {
+        let deadline = tokio::time::Instant::now() + self.config.limits.slot_wait;
+        loop {
+            let freed = self.slots.freed.notified();
+            tokio::pin!(freed);
+            // Registered before looking, so that a slot freed in between wakes us.
+            freed.as_mut().enable();
+            if self.try_slot(ip) {
+                return Some(Slot { shared: Arc::clone(self), ip });
+            }
+            if tokio::time::timeout_at(deadline, freed).await.is_err() {
+                return None;
+            }
+        }
+    }
+
+    fn try_slot(&self, ip: IpAddr) -> bool {
+        let max_of_ip = {
+            let settings = self.settings.read();
+            settings
+                .user_by_ip(ip)
+                .map_or(DEFAULT_MAX_CONNECTIONS, |user| settings.effective(user).max_connections)
+        };
+        let mut taken = self.slots.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if taken.all >= self.slots.max {
+            return false;
+        }
+        let of_ip = taken.by_ip.entry(ip).or_default();
+        if *of_ip >= max_of_ip {
+            return false;
+        }
+        *of_ip += 1;
+        taken.all += 1;
+        true
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut taken = self.shared.slots.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.all = taken.all.saturating_sub(1);
+        if let Some(of_ip) = taken.by_ip.get_mut(&self.ip) {
+            *of_ip -= 1;
+            if *of_ip == 0 {
+                taken.by_ip.remove(&self.ip);
+            }
+        }
+        drop(taken);
+        self.shared.slots.freed.notify_waiters();
+    }
+}

@@ -1,0 +1,83 @@
+//! The PROXY protocol header (versions 1 and 2) that a load balancer puts before a connection.
+
+use std::net::SocketAddr;
+
+use ppp::{HeaderResult, PartialResult};
+
+/// Longest header taken, in octets; version 2 may carry TLVs behind the addresses.
+pub const MAX_HEADER_BYTES: usize = 4096;
+
+/// What some octets at the start of a connection are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parsed {
+    /// More is needed.
+    Incomplete,
+    /// A header of so many octets; without an address (LOCAL, UNKNOWN) the connection's own counts.
+    Header {
+        length: usize,
+        client: Option<SocketAddr>,
+    },
+    Malformed,
+}
+
+/// Parses the start of a connection.
+#[must_use]
+pub fn parse(input: &[u8]) -> Parsed {
+    let header = HeaderResult::parse(input);
+    if header.is_incomplete() {
+        return if input.len() < MAX_HEADER_BYTES { Parsed::Incomplete } else { Parsed::Malformed };
+    }
+    match header {
+        HeaderResult::V1(Ok(header)) => {
+            let client = match header.addresses {
+                ppp::v1::Addresses::Tcp4(a) => Some(SocketAddr::from((a.source_address, a.source_port))),
+                ppp::v1::Addresses::Tcp6(a) => Some(SocketAddr::from((a.source_address, a.source_port))),
+                ppp::v1::Addresses::Unknown => None,
+            };
+            Parsed::Header { length: header.header.len(), client }
+        }
+        HeaderResult::V2(Ok(header)) => {
+            let proxied = header.command == ppp::v2::Command::Proxy;
+            let client = match header.addresses {
+                ppp::v2::Addresses::IPv4(a) if proxied => {
+                    Some(SocketAddr::from((a.source_address, a.source_port)))
+                }
+                ppp::v2::Addresses::IPv6(a) if proxied => {
+                    Some(SocketAddr::from((a.source_address, a.source_port)))
+                }
+                _ => None,
+            };
+            Parsed::Header { length: header.len(), client }
+        }
+        _ => Parsed::Malformed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_versions() {
+        let v1 = b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 25\r\nEHLO x\r\n";
+        assert_eq!(parse(v1), Parsed::Header { length: 40, client: Some("192.0.2.7:4711".parse().unwrap()) });
+        assert_eq!(parse(&v1[..20]), Parsed::Incomplete);
+        assert_eq!(parse(b"PROXY UNKNOWN\r\n"), Parsed::Header { length: 15, client: None });
+        let mut v2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
+        v2.extend_from_slice(&[192, 0, 2, 7, 192, 0, 2, 1, 0x12, 0x67, 0, 25]);
+        assert_eq!(
+            parse(&v2),
+            Parsed::Header { length: 28, client: Some("192.0.2.7:4711".parse().unwrap()) }
+        );
+        assert_eq!(parse(&v2[..27]), Parsed::Incomplete);
+        assert_eq!(parse(b"EHLO x\r\n"), Parsed::Malformed);
+        assert_eq!(parse(b"PROXY TCP4 300.0.2.7 192.0.2.1 4711 25\r\n"), Parsed::Malformed);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn never_panics(input in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+            let _ = parse(&input);
+        }
+    }
+}

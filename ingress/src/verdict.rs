@@ -1,0 +1,142 @@
+//! Waiting for the scorer's word: one task follows our partition of `replies` and hands each reply to its session.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use eventlog::{Log, LogError, Tail, TailFrom};
+use schemas::reply::Reply;
+use schemas::{MessageId, SmtpReply, Topic};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+/// After this many replies in a row that did not come in time ...
+const TIMEOUTS_IN_A_ROW: u32 = 3;
+/// ... nobody waits for this long.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// Hands out replies; clones share it.
+#[derive(Clone)]
+pub struct Verdicts {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    partition: u32,
+    timeout: Duration,
+    waiting: Mutex<HashMap<MessageId, oneshot::Sender<SmtpReply>>>,
+    timeouts: AtomicU32,
+    began: Instant,
+    paused_until_ms: AtomicI64,
+}
+
+/// A place in the list of those who wait; given up when dropped.
+pub struct Waiting {
+    verdicts: Verdicts,
+    id: MessageId,
+    reply: oneshot::Receiver<SmtpReply>,
+}
+
+impl Verdicts {
+    #[must_use]
+    pub fn new(partition: u32, timeout: Duration) -> Self {
+        Verdicts {
+            shared: Arc::new(Shared {
+                partition,
+                timeout,
+                waiting: Mutex::default(),
+                timeouts: AtomicU32::new(0),
+                began: Instant::now(),
+                paused_until_ms: AtomicI64::new(0),
+            }),
+        }
+    }
+
+    /// The partition of `replies` that envelopes name.
+    #[must_use]
+    pub fn partition(&self) -> u32 {
+        self.shared.partition
+    }
+
+    /// Opens the tail, from its end: call it before the first append.
+    ///
+    /// # Errors
+    /// What the log says.
+    pub async fn open(&self, log: &Log) -> Result<Box<dyn Tail>, LogError> {
+        log.tail(Topic::Replies, self.shared.partition, TailFrom::End).await
+    }
+
+    /// Follows the tail until `shutdown`.
+    pub async fn follow(self, mut tail: Box<dyn Tail>, shutdown: CancellationToken) {
+        loop {
+            let records = tokio::select! {
+                () = shutdown.cancelled() => return,
+                records = tail.next(1000) => records,
+            };
+            match records {
+                Ok(records) => records
+                    .iter()
+                    .filter_map(|record| record.value.as_deref())
+                    .for_each(|value| self.hand_out(value)),
+                Err(LogError::Closed) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "replies cannot be read, sessions answer without a verdict");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    }
+
+    fn hand_out(&self, value: &[u8]) {
+        let Ok(Reply::Session { message_id, reply }) = serde_json::from_slice(value) else { return };
+        let waiting = self.waiting().remove(&message_id);
+        if let Some(waiting) = waiting {
+            // The session may have gone.
+            let _ = waiting.send(reply);
+        }
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<MessageId, oneshot::Sender<SmtpReply>>> {
+        self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a place; call it before the append. None while nobody waits.
+    #[must_use]
+    pub fn expect(&self, id: MessageId) -> Option<Waiting> {
+        if self.now_ms() < self.shared.paused_until_ms.load(Ordering::Relaxed) {
+            return None;
+        }
+        let (sender, reply) = oneshot::channel();
+        self.waiting().insert(id, sender);
+        Some(Waiting { verdicts: self.clone(), id, reply })
+    }
+
+    fn now_ms(&self) -> i64 {
+        i64::try_from(self.shared.began.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+}
+
+impl Waiting {
+    /// The reply, or none when it did not come in time.
+    pub async fn reply(mut self) -> Option<SmtpReply> {
+        let shared = Arc::clone(&self.verdicts.shared);
+        if let Ok(Ok(reply)) = tokio::time::timeout(shared.timeout, &mut self.reply).await {
+            shared.timeouts.store(0, Ordering::Relaxed);
+            return Some(reply);
+        }
+        if shared.timeouts.fetch_add(1, Ordering::Relaxed) + 1 >= TIMEOUTS_IN_A_ROW {
+            shared.timeouts.store(0, Ordering::Relaxed);
+            let until = self.verdicts.now_ms() + PAUSE.as_millis() as i64;
+            shared.paused_until_ms.store(until, Ordering::Relaxed);
+            tracing::warn!("verdicts do not come in time, replies do not wait for them for 10 s");
+        }
+        None
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.verdicts.waiting().remove(&self.id);
+    }
+}

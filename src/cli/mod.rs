@@ -1,0 +1,126 @@
+//! The command line: one verb a file; what each verb does is documented by its `--help`.
+
+mod ask;
+mod log;
+mod local;
+mod message;
+mod queue;
+mod quarantine;
+mod senders;
+mod settings;
+mod stats;
+mod table;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Where a node's configuration is looked for.
+const DEFAULT_CONFIG: &str = "/etc/mailweir/mailweir.toml";
+
+#[derive(Debug, Parser)]
+#[command(name = "mailweir", version, about = "Outgoing mail filter and relay", propagate_version = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Which node a verb talks to.
+#[derive(Clone, Debug, Args)]
+pub struct Node {
+    /// Configuration of the node; its control socket is `data_dir/control.sock`.
+    #[arg(long, short, default_value = DEFAULT_CONFIG, env = "MAILWEIR_CONFIG", global = true)]
+    config: PathBuf,
+}
+
+/// How a verb prints.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Output {
+    /// Print JSON in place of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Show the whole journey on this machine, in under a minute: two domains, three users, a batch of mail.
+    Demo(crate::demo::DemoArguments),
+    /// Run the node.
+    Run(local::RunArguments),
+    /// Check a configuration, and with it what it names, without starting anything.
+    Check(local::CheckArguments),
+    /// Make the settings what a file says; shows the difference first.
+    Apply(settings::ApplyArguments),
+    /// Show the settings in force, or who changed what and when.
+    Settings(settings::SettingsArguments),
+    /// Make, import and show DKIM keys, with the DNS record to publish.
+    Dkim(settings::DkimArguments),
+    /// Judge messages in files without sending them.
+    Score(local::ScoreArguments),
+    /// One message's whole story, from the client's connection to every remote reply.
+    Trace(message::TraceArguments),
+    /// Search the message log: one line per recipient outcome.
+    Log(log::LogArguments),
+    /// Statistics per domain, user, identity, From domain, destination or hour.
+    Stats(stats::StatsArguments),
+    /// See and control what is still to be delivered.
+    Queue(queue::QueueArguments),
+    /// See, release, confirm or remove what was held back.
+    Quarantine(quarantine::QuarantineArguments),
+    /// Lock an outgoing user or one of its identities.
+    Lock(senders::LockArguments),
+    /// Unlock an outgoing user or one of its identities.
+    Unlock(senders::UnlockArguments),
+    /// Who sends: identities by user, and which header they were found by.
+    Identities(senders::IdentitiesArguments),
+    /// Whether the node takes in mail, and how far each role is behind.
+    Status(local::StatusArguments),
+    /// Copy the log to a directory while the node runs.
+    Backup(local::BackupArguments),
+    /// Put a backup in place of the log of a stopped node.
+    Restore(local::RestoreArguments),
+}
+
+/// Runs the verb. Exit status: 0 done, 1 failed, 2 wrong arguments.
+#[must_use]
+pub fn main(arguments: Arguments) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("mailweir: the runtime cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(arguments.verb)) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("mailweir: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
+    match verb {
+        Verb::Demo(arguments) => return Box::pin(crate::demo::run(arguments)).await,
+        Verb::Run(arguments) => Box::pin(local::run(arguments)).await?,
+        Verb::Check(arguments) => local::check(&arguments)?,
+        Verb::Apply(arguments) => settings::apply(arguments).await?,
+        Verb::Settings(arguments) => settings::show(arguments).await?,
+        Verb::Dkim(arguments) => settings::dkim(arguments).await?,
+        Verb::Score(arguments) => local::score(&arguments)?,
+        Verb::Trace(arguments) => message::trace(arguments).await?,
+        Verb::Log(arguments) => log::log(arguments).await?,
+        Verb::Stats(arguments) => stats::stats(arguments).await?,
+        Verb::Queue(arguments) => queue::queue(arguments).await?,
+        Verb::Quarantine(arguments) => quarantine::quarantine(arguments).await?,
+        Verb::Lock(arguments) => senders::lock(arguments).await?,
+        Verb::Unlock(arguments) => senders::unlock(arguments).await?,
+        Verb::Identities(arguments) => senders::identities(arguments).await?,
+        Verb::Status(arguments) => local::status(arguments).await?,
+        Verb::Backup(arguments) => local::backup(arguments).await?,
+        Verb::Restore(arguments) => local::restore(&arguments)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

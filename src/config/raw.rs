@@ -1,0 +1,131 @@
+//! `mailweir.toml` as it is written: every key optional or plain text, unknown keys refused.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct File {
+    pub node: Option<String>,
+    pub data_dir: Option<PathBuf>,
+    pub cluster_key_file: Option<PathBuf>,
+    pub log: Log,
+    pub ingress: Ingress,
+    pub tls: Option<Tls>,
+    pub scorer: Scorer,
+    pub delivery: Delivery,
+    pub reporter: Reporter,
+    pub statistics: Statistics,
+    pub http: Option<Http>,
+    pub logging: Logging,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Log {
+    pub engine: Option<String>,
+    pub brokers: Vec<String>,
+    pub min_free: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Ingress {
+    pub hostname: Option<String>,
+    pub listener: Vec<Listener>,
+    pub verdict_timeout: Option<String>,
+    pub max_lag: Option<u64>,
+    pub max_connections: Option<usize>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Listener {
+    pub bind: String,
+    #[serde(default)]
+    pub tls: Option<String>,
+    #[serde(default)]
+    pub proxy_protocol_from: Vec<String>,
+    #[serde(default)]
+    pub auth_without_tls: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tls {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Scorer {
+    pub slots: Option<usize>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Delivery {
+    pub relay_host: Option<String>,
+    pub dns_servers: Vec<String>,
+    pub smtp_port: Option<u16>,
+    pub tls_roots_file: Option<PathBuf>,
+    pub connect_timeout: Option<String>,
+    pub retry: Option<Vec<String>>,
+    pub delay_notice_after: Option<String>,
+    pub max_in_flight: Option<usize>,
+    pub connections_per_site: Option<usize>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Reporter {
+    pub abuse_address: Option<String>,
+    pub report_from: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Statistics {
+    pub clickhouse: Option<String>,
+    pub database: Option<PathBuf>,
+    pub keep: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Http {
+    pub bind: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Logging {
+    pub format: Option<String>,
+    pub filter: Option<String>,
+}
+
+/// The keys of every table, for the hint behind a misspelt one.
+pub(super) fn known_keys() -> &'static [&'static str] {
+    &[
+        "node", "data_dir", "cluster_key_file", "log", "ingress", "tls", "scorer", "delivery", "reporter", "statistics",
+        "http", "logging", "engine", "brokers", "min_free", "hostname", "listener", "verdict_timeout", "max_lag",
+        "max_connections", "bind", "proxy_protocol_from", "auth_without_tls", "certificate", "key", "slots", "relay_host",
+        "dns_servers", "smtp_port", "tls_roots_file", "connect_timeout", "retry", "delay_notice_after", "max_in_flight",
+        "connections_per_site", "abuse_address", "report_from", "clickhouse", "database", "keep", "format", "filter",
+    ]
+}
+
+/// An address given as text; kept so that the error can name the key.
+pub(super) fn ip_networks(texts: &[String]) -> Result<Vec<ipnet::IpNet>, String> {
+    texts
+        .iter()
+        .map(|text| {
+            text.parse::<ipnet::IpNet>()
+                .or_else(|_| text.parse::<IpAddr>().map(ipnet::IpNet::from))
+                .map_err(|_| text.clone())
+        })
+        .collect()
+}

@@ -1,0 +1,24 @@
+//! Where `tracing` events go: standard error, as text or one JSON object a line.
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::LogFormat;
+
+/// Sets up logging for the process. `filter` is in the syntax of `RUST_LOG`, which wins when it is set.
+///
+/// # Errors
+/// When the filter does not parse.
+pub fn start(format: LogFormat, filter: &str) -> anyhow::Result<()> {
+    let filter = match std::env::var("RUST_LOG") {
+        Ok(from_environment) => from_environment,
+        Err(_) => filter.to_owned(),
+    };
+    let filter = EnvFilter::try_new(&filter)
+        .map_err(|error| anyhow::anyhow!("logging.filter: `{filter}` does not parse: {error}; write it as \"info\" or \"info,delivery=debug\""))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(true);
+    match format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+    Ok(())
+}

@@ -1,0 +1,288 @@
+//! One process, all roles: opens the log, starts the workers over it, and stops them in the order that loses nothing.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use eventlog::embedded::{EmbeddedConfig, EmbeddedLog};
+use eventlog::{Clock, Log, View};
+use prometheus_client::registry::Registry;
+use schemas::settings::SettingsView;
+use schemas::{Topic, senders::SendersView};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+
+/// How long a graceful stop waits for what was accepted to be judged.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// A running pipeline. Dropping it without `stop` is like a crash: nothing is lost, but nothing is finished either.
+pub struct Pipeline {
+    /// Where ingress listens, in the order of the configuration.
+    pub smtp: Vec<SocketAddr>,
+    /// Where metrics and health are served.
+    pub http: Option<SocketAddr>,
+    log: Log,
+    settings: View<SettingsView>,
+    stop_ingress: CancellationToken,
+    stop_workers: CancellationToken,
+    stop_views: CancellationToken,
+    ingress: JoinSet<(&'static str, anyhow::Result<()>)>,
+    workers: JoinSet<(&'static str, anyhow::Result<()>)>,
+}
+
+/// What every role is given.
+struct Shared {
+    log: Log,
+    clock: Arc<dyn Clock>,
+    settings: View<SettingsView>,
+    senders: View<SendersView>,
+}
+
+/// Starts every role.
+///
+/// # Errors
+/// When the log cannot be opened, an address cannot be bound, or a file named in the configuration cannot be used.
+pub async fn start(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Pipeline> {
+    std::fs::create_dir_all(&config.data_dir)
+        .with_context(|| format!("data_dir: {} cannot be made", config.data_dir.display()))?;
+    let cluster_key = control::cluster_key::load_or_create(&config.cluster_key_file)?;
+    let embedded = EmbeddedLog::open(embedded_config(config), Arc::clone(&clock))?;
+    let log: Log = embedded.clone();
+    let stop_views = CancellationToken::new();
+    let shared = Shared {
+        settings: eventlog::view::settings(Arc::clone(&log), stop_views.clone()),
+        senders: eventlog::view::senders(Arc::clone(&log), stop_views.clone()),
+        log: Arc::clone(&log),
+        clock,
+    };
+    let mut registry = Registry::default();
+    let ingress = ingress::Ingress::bind(ingress_config(config), &mut registry).await?;
+    let smtp = ingress.addresses();
+    let stop_ingress = CancellationToken::new();
+    let stop_workers = CancellationToken::new();
+    let mut workers = JoinSet::new();
+    spawn_scorer(&mut workers, config, &shared, &mut registry, &stop_workers);
+    spawn_delivery(&mut workers, config, &shared, &mut registry, cluster_key.clone(), &stop_workers);
+    let store = spawn_reporter(&mut workers, config, &shared, &mut registry, &stop_workers)?;
+    let control = start_control(config, &shared, cluster_key, embedded, &stop_views).await?;
+    let queries = reporter::router(store, Arc::clone(&log));
+    let router = control::router(control).merge(queries);
+    let socket = crate::socket::bind(&config.control_socket())?;
+    workers.spawn(named("control socket", crate::socket::serve(socket, router, stop_views.clone())));
+    let http = match config.http {
+        Some(address) => {
+            let listener = tokio::net::TcpListener::bind(address)
+                .await
+                .with_context(|| format!("http.bind: {address} cannot be bound"))?;
+            let local = listener.local_addr()?;
+            let health = crate::http::Health::new(Arc::clone(&log), shared.settings.clone(), shared.senders.clone());
+            workers.spawn(named("http", crate::http::serve(listener, Arc::new(registry), health, stop_views.clone())));
+            Some(local)
+        }
+        None => None,
+    };
+    let mut ingress_set = JoinSet::new();
+    let run = ingress.run(
+        Arc::clone(&log),
+        Arc::clone(&shared.clock),
+        shared.settings.clone(),
+        shared.senders.clone(),
+        stop_ingress.clone(),
+    );
+    ingress_set.spawn(named("ingress", async { Ok(run.await?) }));
+    Ok(Pipeline {
+        smtp,
+        http,
+        log,
+        settings: shared.settings,
+        stop_ingress,
+        stop_workers,
+        stop_views,
+        ingress: ingress_set,
+        workers,
+    })
+}
+
+impl Pipeline {
+    /// The log, for whoever runs a pipeline inside a test.
+    #[must_use]
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// The settings in force.
+    #[must_use]
+    pub fn settings(&self) -> &View<SettingsView> {
+        &self.settings
+    }
+
+    /// Resolves when a role ended by itself, which none should.
+    pub async fn failed(&mut self) -> anyhow::Error {
+        let ended = tokio::select! {
+            Some(ended) = self.ingress.join_next() => ended,
+            Some(ended) = self.workers.join_next() => ended,
+            else => return anyhow::anyhow!("no role is running"),
+        };
+        match ended {
+            Ok((role, Ok(()))) => anyhow::anyhow!("{role} ended by itself"),
+            Ok((role, Err(error))) => error.context(format!("{role} failed")),
+            Err(panic) => anyhow::anyhow!("a role panicked: {panic}"),
+        }
+    }
+
+    /// Stops: ingress first, then the rest once what was accepted has been judged (10 s at most), then the log.
+    pub async fn stop(mut self) {
+        self.stop_ingress.cancel();
+        wait_for(&mut self.ingress).await;
+        if tokio::time::timeout(DRAIN, self.judged()).await.is_err() {
+            tracing::warn!("stopping with messages not judged yet; they are judged after the next start");
+        }
+        self.stop_workers.cancel();
+        self.stop_views.cancel();
+        wait_for(&mut self.workers).await;
+        self.log.close().await;
+    }
+
+    async fn judged(&self) {
+        while self.log.lag("scorer", Topic::Accepted).await.unwrap_or(0) > 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+async fn wait_for(set: &mut JoinSet<(&'static str, anyhow::Result<()>)>) {
+    while let Some(ended) = set.join_next().await {
+        match ended {
+            Ok((role, Ok(()))) => tracing::debug!(role, "stopped"),
+            Ok((role, Err(error))) => tracing::error!(role, error = format!("{error:#}"), "stopped with an error"),
+            Err(panic) => tracing::error!(%panic, "a role panicked"),
+        }
+    }
+}
+
+async fn named(
+    role: &'static str,
+    run: impl Future<Output = anyhow::Result<()>>,
+) -> (&'static str, anyhow::Result<()>) {
+    (role, run.await)
+}
+
+fn embedded_config(config: &Config) -> EmbeddedConfig {
+    EmbeddedConfig { min_free_bytes: config.min_free_bytes, ..EmbeddedConfig::new(config.data_dir.join("log")) }
+}
+
+fn ingress_config(config: &Config) -> ingress::Config {
+    ingress::Config {
+        node: config.node.clone(),
+        hostname: config.hostname.clone(),
+        listeners: config.listeners.clone(),
+        tls: config.tls.clone(),
+        verdict_timeout: config.verdict_timeout,
+        max_lag: config.max_lag,
+        limits: ingress::Limits { max_connections: config.max_connections, ..ingress::Limits::default() },
+    }
+}
+
+fn spawn_scorer(
+    workers: &mut JoinSet<(&'static str, anyhow::Result<()>)>,
+    config: &Config,
+    shared: &Shared,
+    registry: &mut Registry,
+    shutdown: &CancellationToken,
+) {
+    let config = scorer::Config { node: config.node.clone(), slots: config.scorer_slots, ..scorer::Config::default() };
+    let run = scorer::run(
+        config,
+        Arc::clone(&shared.log),
+        Arc::clone(&shared.clock),
+        shared.settings.clone(),
+        scorer::Metrics::new(registry),
+        shutdown.clone(),
+    );
+    workers.spawn(named("scorer", async { Ok(run.await?) }));
+}
+
+fn spawn_delivery(
+    workers: &mut JoinSet<(&'static str, anyhow::Result<()>)>,
+    config: &Config,
+    shared: &Shared,
+    registry: &mut Registry,
+    cluster_key: schemas::sealed::ClusterKey,
+    shutdown: &CancellationToken,
+) {
+    let run = delivery::run(
+        delivery_config(config, cluster_key),
+        Arc::clone(&shared.log),
+        Arc::clone(&shared.clock),
+        shared.settings.clone(),
+        delivery::Metrics::new(registry),
+        shutdown.clone(),
+    );
+    workers.spawn(named("delivery", async { Ok(run.await?) }));
+}
+
+fn delivery_config(config: &Config, cluster_key: schemas::sealed::ClusterKey) -> delivery::Config {
+    let mut out = delivery::Config::new(config.node.clone(), config.hostname.clone());
+    out.relay_host.clone_from(&config.delivery.relay_host);
+    out.dns_servers.clone_from(&config.delivery.dns_servers);
+    out.smtp_port = config.delivery.smtp_port;
+    out.cluster_key = Some(cluster_key);
+    out.tls_roots_file.clone_from(&config.delivery.tls_roots_file);
+    out.delay_notice_after = config.delivery.delay_notice_after;
+    if !config.delivery.retry.is_empty() {
+        out.retry = delivery::RetrySchedule::new(config.delivery.retry.clone());
+    }
+    if let Some(timeout) = config.delivery.connect_timeout {
+        out.connect_timeout = timeout;
+    }
+    if let Some(max) = config.delivery.max_in_flight {
+        out.max_in_flight = max;
+    }
+    if let Some(max) = config.delivery.connections_per_site {
+        out.connections_per_site = max;
+    }
+    out
+}
+
+fn spawn_reporter(
+    workers: &mut JoinSet<(&'static str, anyhow::Result<()>)>,
+    config: &Config,
+    shared: &Shared,
+    registry: &mut Registry,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<Arc<dyn reporter::StatsStore>> {
+    let config = reporter::Config {
+        node: config.node.clone(),
+        hostname: config.hostname.clone(),
+        database: config.database.clone(),
+        default_abuse_address: config.abuse_address.clone(),
+        report_from: config.report_from.clone(),
+        keep: config.keep_statistics,
+    };
+    let store = reporter::open_store(&config)?;
+    let run = reporter::run(
+        config,
+        Arc::clone(&store),
+        Arc::clone(&shared.log),
+        Arc::clone(&shared.clock),
+        shared.settings.clone(),
+        reporter::Metrics::new(registry),
+        shutdown.clone(),
+    );
+    workers.spawn(named("reporter", async { Ok(run.await?) }));
+    Ok(store)
+}
+
+async fn start_control(
+    config: &Config,
+    shared: &Shared,
+    cluster_key: schemas::sealed::ClusterKey,
+    embedded: Arc<EmbeddedLog>,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<control::Context> {
+    let _ = (config, shared, cluster_key, embedded, shutdown);
+    anyhow::bail!("wired when control is there")
+}
