@@ -1,19 +1,36 @@
 //! Control: the one writer of settings, and the commands and queries behind the CLI, the API and the panel.
 //!
-//! The modules stand in reading order: what crosses the socket (`api`), how a settings file becomes settings
-//! (`settings_file`, `password`, `dkim`), what applying it would change (`diff`, `redact`) and who writes it (`writer`);
-//! then the views (`queue_view`, `quarantine_view`, `history`), the commands (`commands`), and the routes over all of it.
+//! The modules stand in reading order: what crosses the socket (`api`); how a settings file becomes settings
+//! (`settings_file`, `password`, `dkim`, `resolve`), what applying it would change (`diff`, `redact`) and who writes it
+//! (`writer`, `history`); what is known of queue and quarantine (`queue_view`, `quarantine_view`, `message`); how a command
+//! is given (`command`); and `context` and `routes` over all of it.
 
 pub mod api;
 pub mod cluster_key;
 pub mod error;
 
 pub mod dkim;
+mod field_names;
 pub mod password;
+pub mod resolve;
 pub mod settings_file;
 
 pub mod diff;
 pub mod redact;
-pub mod resolve;
 
+pub mod history;
+pub mod writer;
+
+pub mod message;
+pub mod quarantine_view;
+pub mod queue_view;
+
+pub mod command;
+pub mod export;
+
+pub mod context;
+pub mod routes;
+
+pub use context::{BackupHook, Config, Context, start};
 pub use error::Error;
+pub use routes::router;

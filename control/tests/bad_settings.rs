@@ -1,6 +1,8 @@
 //! Broken settings files: each `bad_settings/NAME.toml` has its errors in `NAME.expected`. To see what changed after a
 //! message was reworded, run with `UPDATE_EXPECTED=1` and look at the difference.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test says what is wrong by panicking
+
 use std::path::{Path, PathBuf};
 
 use control::Error;

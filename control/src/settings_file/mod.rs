@@ -162,14 +162,15 @@ impl<'a> Reading<'a> {
 
     fn users(&mut self, domains: &Names) {
         for node in self.tables("outgoing_user") {
-            match users::outgoing_user(node, domains, &mut self.problems) {
-                Some((user, None)) => self.add(Setting::OutgoingUser(user), node),
-                Some((user, Some(password))) => {
-                    if self.first_of_its_key(Setting::OutgoingUser(user.clone()).key(), node) {
-                        self.wanted.password_users.push((user, password));
-                    }
-                }
-                None => {}
+            let Some((user, password)) = users::outgoing_user(node, domains, &mut self.problems) else {
+                continue;
+            };
+            let Some(password) = password else {
+                self.add(Setting::OutgoingUser(user), node);
+                continue;
+            };
+            if self.first_of_its_key(Setting::OutgoingUser(user.clone()).key(), node) {
+                self.wanted.password_users.push((user, password));
             }
         }
     }

@@ -218,6 +218,9 @@ impl Node {
             Kind::Leaf(Value::String(text)) => text.clone(),
             _ => self.json().to_string(),
         };
+        if SECRET_KEYS.iter().any(|key| !matches!(self.kind, Kind::Leaf(_)) && text.contains(key)) {
+            return "{...}".into();
+        }
         let clean: String = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
         match clean.char_indices().nth(MAX_SHOWN_CHARS) {
             Some((at, _)) => format!("{}...", &clean[..at]),
@@ -276,6 +279,8 @@ mod tests {
     fn secrets_are_not_shown() {
         let root = parse("password = \"hunter2\"").unwrap();
         assert_eq!(root.get("password").unwrap().shown(), "<secret>");
+        let root = parse("login = { password = \"hunter2\" }").unwrap();
+        assert_eq!(root.get("login").unwrap().shown(), "{...}");
     }
 
     #[test]
