@@ -67,7 +67,7 @@ pub async fn start(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Pip
     spawn_scorer(&mut workers, config, &shared, &mut registry, &stop_workers);
     spawn_delivery(&mut workers, config, &shared, &mut registry, cluster_key.clone(), &stop_workers);
     let store = spawn_reporter(&mut workers, config, &shared, &mut registry, &stop_workers)?;
-    let control = start_control(config, &shared, cluster_key, embedded, &stop_views).await?;
+    let control = start_control(config, &shared, cluster_key, embedded, &stop_views).await;
     let queries = reporter::router(store, Arc::clone(&log));
     let router = control::router(control).merge(queries);
     let socket = crate::socket::bind(&config.control_socket())?;
@@ -282,7 +282,20 @@ async fn start_control(
     cluster_key: schemas::sealed::ClusterKey,
     embedded: Arc<EmbeddedLog>,
     shutdown: &CancellationToken,
-) -> anyhow::Result<control::Context> {
-    let _ = (config, shared, cluster_key, embedded, shutdown);
-    anyhow::bail!("wired when control is there")
+) -> control::Context {
+    let backup: control::BackupHook = Arc::new(move |directory| {
+        let embedded = Arc::clone(&embedded);
+        Box::pin(async move { embedded.backup(&directory).await })
+    });
+    control::start(
+        control::Config::new(config.node.clone()),
+        Arc::clone(&shared.log),
+        Arc::clone(&shared.clock),
+        shared.settings.clone(),
+        shared.senders.clone(),
+        cluster_key,
+        Some(backup),
+        shutdown.clone(),
+    )
+    .await
 }

@@ -126,7 +126,7 @@ fn with_query(path: &str, query: &[(&str, String)]) -> String {
 }
 
 /// Percent-encodes everything but unreserved characters (RFC 3986 2.3).
-fn percent_encode(text: &str, out: &mut String) {
+pub fn percent_encode(text: &str, out: &mut String) {
     use std::fmt::Write;
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

@@ -66,7 +66,7 @@ async fn fold(
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             Ok(Polled::Assigned(partitions)) => {
-                catch_up(store, log, &partitions, &*consumer, metrics).await?
+                catch_up(store, log, &partitions, consumer.positions(), metrics).await?
             }
             Ok(_) => {}
             Err(error) if error.is_transient() => tokio::time::sleep(AGAIN).await,
@@ -134,7 +134,7 @@ async fn catch_up(
     store: &Arc<dyn StatsStore>,
     log: &Log,
     partitions: &[TopicPartition],
-    consumer: &dyn Consumer,
+    owned: Vec<(TopicPartition, u64)>,
     metrics: &Metrics,
 ) -> Result<(), Error> {
     let known = {
@@ -143,7 +143,7 @@ async fn catch_up(
             .await
             .map_err(|error| Error::Store(error.to_string()))??
     };
-    for (at, committed) in consumer.positions() {
+    for (at, committed) in owned {
         let has = known.get(&(at.topic, at.partition)).copied().unwrap_or(0);
         if !partitions.contains(&at) || has >= committed {
             continue;

@@ -9,7 +9,7 @@ mod quarantine;
 mod senders;
 mod settings;
 mod stats;
-mod table;
+pub mod table;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

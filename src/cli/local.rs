@@ -1,0 +1,165 @@
+//! `run`, `check`, `score`, `status`, `backup`, `restore`: what concerns the node itself.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use control::api::{BackupAnswer, DirectoryRequest, StatusAnswer};
+use eventlog::SystemClock;
+
+use super::table::{Table, time};
+use super::{Node, Output, ask};
+use crate::config::Config;
+
+#[derive(Debug, Args)]
+pub(super) struct RunArguments {
+    /// Roles to run, of ingress, scorer, delivery, reporter, control. With the embedded log one process runs all of them.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    #[command(flatten)]
+    node: Node,
+}
+
+pub(super) async fn run(arguments: RunArguments) -> anyhow::Result<()> {
+    if !arguments.only.is_empty() {
+        anyhow::bail!("--only needs engine = \"kafka\": the embedded log belongs to one process, which runs every role; leave --only out");
+    }
+    let config = Config::load(&arguments.node.config)?;
+    crate::logging::start(config.log_format, &config.log_filter)?;
+    let mut pipeline = crate::pipeline::start(&config, Arc::new(SystemClock)).await?;
+    for address in &pipeline.smtp {
+        tracing::info!(%address, "taking mail");
+    }
+    if let Some(address) = pipeline.http {
+        tracing::info!(%address, "metrics and health");
+    }
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        error = pipeline.failed() => return Err(error),
+        _ = terminate.recv() => {}
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+    }
+    tracing::info!("stopping");
+    pipeline.stop().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CheckArguments {
+    #[command(flatten)]
+    node: Node,
+}
+
+pub(super) fn check(arguments: &CheckArguments) -> anyhow::Result<()> {
+    let config = Config::load(&arguments.node.config)?;
+    if let Some(tls) = &config.tls {
+        ingress::tls::Certificate::load(tls)?;
+    }
+    if config.cluster_key_file.exists() {
+        let key = control::cluster_key::load_or_create(&config.cluster_key_file)?;
+        println!("cluster key {}", key.fingerprint());
+    } else {
+        println!("cluster key: {} will be made at the first start", config.cluster_key_file.display());
+    }
+    println!("{} is good: node {}, host name {}", arguments.node.config.display(), config.node, config.hostname);
+    for listener in &config.listeners {
+        println!("  takes mail at {} ({:?})", listener.bind, listener.tls);
+    }
+    Ok(())
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ScoreArguments {
+    /// Messages.
+    files: Vec<PathBuf>,
+    /// Paths, one a line (further columns are passed over), relative to the index; prints path, tab, score for each.
+    #[arg(long)]
+    index: Option<PathBuf>,
+}
+
+pub(super) fn score(arguments: &ScoreArguments) -> anyhow::Result<()> {
+    if let Some(index) = &arguments.index {
+        let text = std::fs::read_to_string(index).map_err(|error| anyhow::anyhow!("{} cannot be read: {error}", index.display()))?;
+        let directory = index.parent().unwrap_or(std::path::Path::new("."));
+        for path in text.lines().filter_map(|line| line.split('\t').next()).filter(|path| !path.is_empty()) {
+            let judgement = score_file(&directory.join(path))?;
+            println!("{path}\t{:.6}", judgement.verdict.score);
+        }
+    }
+    for file in &arguments.files {
+        let verdict = score_file(file)?.verdict;
+        println!("{}: {} (score {:.2}), identity {}", file.display(), verdict.message.classification, verdict.score, verdict.message.identity);
+        for symbol in &verdict.symbols {
+            println!("    {} {:.2}  {}", symbol.name, symbol.weight, symbol.evidence);
+        }
+    }
+    if arguments.files.is_empty() && arguments.index.is_none() {
+        anyhow::bail!("name files with messages, or --index FILE");
+    }
+    Ok(())
+}
+
+fn score_file(path: &std::path::Path) -> anyhow::Result<scorer::Judgement> {
+    let message = std::fs::read(path).map_err(|error| anyhow::anyhow!("{} cannot be read: {error}", path.display()))?;
+    Ok(scorer::score_message(&message, ask::now()))
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StatusArguments {
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    node: Node,
+}
+
+pub(super) async fn status(arguments: StatusArguments) -> anyhow::Result<()> {
+    let answer: StatusAnswer = ask::client(&arguments.node)?.get("/v1/status", &[]).await?;
+    if arguments.output.json {
+        return ask::print_json(&answer);
+    }
+    println!("{} runs Mailweir {}", answer.node, answer.version);
+    match &answer.reason {
+        None => println!("takes mail: yes"),
+        Some(reason) => println!("takes mail: no, {reason}"),
+    }
+    println!("queue: {} entries, {} recipients{}", answer.queue_entries, answer.queue_recipients, answer.queue_oldest.map_or_else(String::new, |at| format!(", oldest of {}", time(at))));
+    println!("quarantine: {} messages", answer.quarantined);
+    let mut table = Table::new(&["GROUP", "TOPIC", "BEHIND"]);
+    for lag in &answer.lag {
+        table.row(vec![lag.group.clone(), lag.topic.to_string(), lag.records.map_or_else(|| "?".to_owned(), |n| n.to_string())]);
+    }
+    print!("{table}");
+    if answer.accepting { Ok(()) } else { Err(anyhow::anyhow!("the node takes no mail")) }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BackupArguments {
+    /// A directory on the node that is not there yet, or empty.
+    directory: PathBuf,
+    #[command(flatten)]
+    node: Node,
+}
+
+pub(super) async fn backup(arguments: BackupArguments) -> anyhow::Result<()> {
+    let dir = std::path::absolute(&arguments.directory)?;
+    let answer: BackupAnswer = ask::client(&arguments.node)?.post("/v1/backup", &DirectoryRequest { dir }).await?;
+    println!("The log was copied to {}. Keep the cluster key ({}) with it.", answer.dir.display(), Config::load(&arguments.node.config)?.cluster_key_file.display());
+    Ok(())
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RestoreArguments {
+    /// What `mailweir backup` wrote.
+    directory: PathBuf,
+    #[command(flatten)]
+    node: Node,
+}
+
+pub(super) fn restore(arguments: &RestoreArguments) -> anyhow::Result<()> {
+    let config = Config::load(&arguments.node.config)?;
+    std::fs::create_dir_all(&config.data_dir)?;
+    crate::restore::restore(&arguments.directory, &config.data_dir)?;
+    println!("The log is restored; start the node.");
+    Ok(())
+}
