@@ -76,6 +76,15 @@ impl Partition {
         *recent = Recent { end, ..Recent::default() };
     }
 
+    /// Forgets the records before `start`: their retention is over.
+    pub(super) fn forget_before(&self, start: u64) {
+        let mut recent = self.recent();
+        while recent.records.front().is_some_and(|oldest| oldest.position.offset < start) {
+            let Some(oldest) = recent.records.pop_front() else { break };
+            recent.bytes -= cost(&oldest);
+        }
+    }
+
     /// Records from `from` on, at most `max` and about `max_bytes`, but one at least.
     pub(super) fn find(&self, from: u64, max: usize, max_bytes: usize) -> Found {
         let recent = self.recent();
@@ -154,5 +163,8 @@ mod tests {
         let Found::Records(found, next) = partition.find(12, 9, 1) else { panic!("not in memory") };
         assert_eq!((found.len(), next), (1, 13));
         assert!(matches!(partition.find(15, 1, 1), Found::AtEnd));
+        partition.forget_before(14);
+        assert!(matches!(partition.find(13, 1, 1), Found::OnDisk { end: 15 }));
+        assert!(matches!(partition.find(14, 1, 1), Found::Records(..)));
     }
 }

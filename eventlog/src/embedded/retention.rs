@@ -1,12 +1,13 @@
 //! When an epoch ends and when it goes; when a tombstone goes. Time is the injected clock's.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use schemas::topics::{Retention, TopicPartition};
 use schemas::{Timestamp, Topic};
 
 use super::batch::remove_row;
-use super::meta::{self, Newest};
+use super::meta::{self, Committed, Newest};
 use super::store::{Epoch, Store, slice, unavailable};
 use crate::LogError;
 
@@ -34,21 +35,48 @@ fn is_full(count: usize, age: Duration, bytes: u64, retention: Duration, epoch_b
     age >= retention / EPOCHS_PER_RETENTION || (bytes >= epoch_bytes && count < MAX_EPOCHS_BY_SIZE)
 }
 
-/// How many of the oldest epochs hold nothing but records whose retention is over.
-fn expired(last_at: impl Iterator<Item = Timestamp>, retention: Duration, now: Timestamp) -> usize {
-    last_at.take_while(|last_at| now.since(*last_at) > retention).count()
+/// How many of the oldest epochs hold nothing but records whose retention is over and which nobody still has to read.
+/// For each epoch: when its last record was appended, and the offset after it. `unread`: the first offset that must stay.
+fn expired(
+    epochs: impl Iterator<Item = (Timestamp, u64)>,
+    retention: Duration,
+    unread: u64,
+    now: Timestamp,
+) -> usize {
+    epochs.take_while(|(last_at, end)| now.since(*last_at) > retention && *end <= unread).count()
+}
+
+/// The first offset that must stay although its retention is over: mail that was taken in and that a group which works
+/// on this topic has not come to. Other topics are dropped unread, so that a group nobody uses any more keeps nothing.
+fn first_unread(committed: &Committed, of: TopicPartition) -> u64 {
+    if !matches!(of.topic, Topic::Accepted | Topic::Released) {
+        return u64::MAX;
+    }
+    let works_on_it = |offsets: &&HashMap<TopicPartition, u64>| offsets.keys().any(|at| at.topic == of.topic);
+    let reached = |offsets: &HashMap<TopicPartition, u64>| offsets.get(&of).copied().unwrap_or(0);
+    committed.values().filter(works_on_it).map(reached).min().unwrap_or(u64::MAX)
 }
 
 /// Drops what is over. `ends` holds each partition's next offset.
 pub(super) fn enforce(
     store: &Store,
     ends: &[u64],
+    committed: &Committed,
     now: Timestamp,
     tombstone_delay: Duration,
 ) -> Result<(), LogError> {
     for (place, of) in store.layout().all().iter().enumerate() {
         match of.topic.retention() {
-            Retention::Time(retention) => drop_epochs(store, place, *of, ends[place], retention, now)?,
+            Retention::Time(retention) => {
+                let unread = first_unread(committed, *of);
+                let ends_after = |epochs: &[Epoch]| {
+                    let next = epochs.iter().skip(1).map(|epoch| epoch.base).chain([ends[place]]);
+                    let ends = epochs.iter().map(|epoch| epoch.last_at).zip(next);
+                    expired(ends, retention, unread, now)
+                };
+                let count = ends_after(&store.epochs(place));
+                drop_epochs(store, place, count, ends[place])?;
+            }
             Retention::Compacted => {
                 let before = now.minus(tombstone_delay);
                 while remove_tombstones(store, place, *of, ends[place], before)? == TOMBSTONES_AT_ONCE {}
@@ -58,18 +86,11 @@ pub(super) fn enforce(
     Ok(())
 }
 
-fn drop_epochs(
-    store: &Store,
-    place: usize,
-    of: TopicPartition,
-    end: u64,
-    retention: Duration,
-    now: Timestamp,
-) -> Result<(), LogError> {
-    let count = expired(store.epochs(place).iter().map(|epoch| epoch.last_at), retention, now);
+fn drop_epochs(store: &Store, place: usize, count: usize, end: u64) -> Result<(), LogError> {
     if count == 0 {
         return Ok(());
     }
+    let of = store.layout().all()[place];
     // Offsets are never given out twice, even if no record is left to tell the last one.
     store.meta.insert(slice(meta::floor_key(of)), meta::put_u64(end)).map_err(|e| unavailable(&e))?;
     store.db.persist(fjall::PersistMode::SyncData).map_err(|e| unavailable(&e))?;
@@ -137,10 +158,28 @@ mod tests {
     #[test]
     fn only_the_oldest_whole_epochs_expire() {
         let now = Timestamp(0).plus(10 * DAY);
-        let last = [1, 5, 9].map(|day| Timestamp(0).plus(day * DAY));
-        assert_eq!(expired(last.into_iter(), 2 * DAY, now), 2);
-        assert_eq!(expired(last.into_iter(), 5 * DAY, now), 1, "a record of exactly that age stays");
-        assert_eq!(expired(last.into_iter(), 10 * DAY, now), 0);
-        assert_eq!(expired(last.into_iter(), Duration::ZERO, now), 3);
+        let epochs = [(1, 10), (5, 20), (9, 30)].map(|(day, end)| (Timestamp(0).plus(day * DAY), end));
+        let expired = |retention, unread| expired(epochs.into_iter(), retention, unread, now);
+        assert_eq!(expired(2 * DAY, u64::MAX), 2);
+        assert_eq!(expired(5 * DAY, u64::MAX), 1, "a record of exactly that age stays");
+        assert_eq!(expired(10 * DAY, u64::MAX), 0);
+        assert_eq!(expired(Duration::ZERO, u64::MAX), 3);
+        assert_eq!(expired(Duration::ZERO, 20), 2, "what is unread stays");
+        assert_eq!(expired(Duration::ZERO, 19), 1, "as a whole epoch");
+    }
+
+    #[test]
+    fn only_mail_waits_for_its_slowest_group() {
+        let of = |topic| TopicPartition { topic, partition: 1 };
+        let mut committed = Committed::new();
+        assert_eq!(first_unread(&committed, of(Topic::Accepted)), u64::MAX);
+        for (group, offset) in [("fast", 90), ("slow", 7)] {
+            let offsets = [(of(Topic::Accepted), offset), (of(Topic::Verdicts), offset)];
+            committed.insert(group.into(), offsets.into());
+        }
+        assert_eq!(first_unread(&committed, of(Topic::Accepted)), 7);
+        assert_eq!(first_unread(&committed, of(Topic::Verdicts)), u64::MAX);
+        let other = TopicPartition { topic: Topic::Accepted, partition: 0 };
+        assert_eq!(first_unread(&committed, other), 0, "nothing was committed of it yet");
     }
 }

@@ -54,6 +54,9 @@ struct CloseForAll(Arc<Shared>);
 
 impl Drop for CloseForAll {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("the log's writer panicked, the log is closed");
+        }
         self.0.queue.close();
         *self.0.store.write().unwrap_or_else(PoisonError::into_inner) = None;
         self.0.set_health(Health::Closed);
@@ -227,7 +230,14 @@ impl Writer {
     fn enforce_retention(&mut self) -> Result<(), LogError> {
         let (now, delay) = (self.shared.clock.now(), self.shared.config.tombstone_delay);
         self.next_retention = now.plus(self.shared.config.retention_interval);
-        let done = self.shared.with_store(|store| retention::enforce(store, &self.ends, now, delay));
+        let committed = self.shared.committed().clone();
+        let done = self.shared.with_store(|store| {
+            retention::enforce(store, &self.ends, &committed, now, delay)?;
+            for (place, end) in self.ends.iter().enumerate() {
+                self.shared.partitions[place].forget_before(store.start(place, *end));
+            }
+            Ok(())
+        });
         if let Err(error) = &done {
             self.fail(error);
         }

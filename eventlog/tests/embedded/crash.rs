@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use eventlog::embedded::{EmbeddedConfig, EmbeddedLog};
-use eventlog::{Log, NewRecord, Polled, Record, SystemClock, TableEvent, TailFrom};
+use eventlog::{Log, NewRecord, Polled, Record, SystemClock, TableEvent};
 use schemas::Topic;
 use schemas::topics::TopicPartition;
 
@@ -19,7 +19,7 @@ const PARTITIONS: u32 = 4;
 /// Every other round writes memtables out and cuts epochs all the time, so that kills hit those, too.
 fn config(directory: &Path, round: u32) -> EmbeddedConfig {
     let config = EmbeddedConfig { min_free_bytes: 0, ..EmbeddedConfig::new(directory) };
-    if round % 2 == 0 {
+    if round.is_multiple_of(2) {
         return config;
     }
     EmbeddedConfig {
@@ -141,9 +141,12 @@ async fn check(log: &Log, acknowledged: &BTreeSet<Id>) {
     let mut stored = BTreeSet::new();
     let mut newest = BTreeMap::new();
     let committed = committed(log).await;
+    let (inputs, outputs) = (all(log, Topic::Accepted).await, all(log, Topic::Verdicts).await);
     for partition in 0..PARTITIONS {
-        let inputs = all(log, Topic::Accepted, partition).await;
-        let outputs = all(log, Topic::Verdicts, partition).await;
+        let of = |records: &[Record]| -> Vec<Record> {
+            records.iter().filter(|record| record.position.partition == partition).cloned().collect()
+        };
+        let (inputs, outputs) = (of(&inputs), of(&outputs));
         let done = inputs.iter().filter(|input| input.position.offset < committed[&partition]);
         let expected: Vec<(String, Id)> =
             done.map(|input| (input.position.offset.to_string(), id(input))).collect();
@@ -151,7 +154,14 @@ async fn check(log: &Log, acknowledged: &BTreeSet<Id>) {
             .iter()
             .map(|output| (String::from_utf8(output.key.to_vec()).expect("text"), id(output)))
             .collect();
-        assert_eq!(copied, expected, "outputs and offsets of partition {partition} are one");
+        let differs = copied.iter().zip(&expected).position(|(copied, expected)| copied != expected);
+        assert!(
+            copied.len() == expected.len() && differs.is_none(),
+            "partition {partition}: offset {}, {} outputs of {} inputs, first difference at {differs:?}",
+            committed[&partition],
+            copied.len(),
+            inputs.len(),
+        );
         newest.extend(copied.into_iter().map(|(_, id)| (id.0, id)));
         for input in inputs {
             assert!(stored.insert(id(&input)), "{:?} is there twice", id(&input));
@@ -174,13 +184,20 @@ async fn committed(log: &Log) -> BTreeMap<u32, u64> {
     committed
 }
 
-/// Everything in a partition now.
-async fn all(log: &Log, topic: Topic, partition: u32) -> Vec<Record> {
-    let mut tail = log.tail(topic, partition, TailFrom::Offset(0)).await.expect("tails");
+/// Everything in a topic, in order within each partition. Nothing is dropped here, so a group that has committed nothing
+/// lags by all there is.
+async fn all(log: &Log, topic: Topic) -> Vec<Record> {
+    let count = log.lag("checker", topic).await.expect("lag");
+    let mut consumer = log.join("checker", "0", &[topic]).await.expect("joins");
     let mut found = Vec::new();
-    while let Ok(records) = tokio::time::timeout(Duration::from_millis(150), tail.next(1000)).await {
-        found.extend(records.expect("reads"));
+    while (found.len() as u64) < count {
+        match consumer.poll(1000, Duration::from_secs(30)).await.expect("polls") {
+            Polled::Records(records) => found.extend(records),
+            Polled::Assigned(_) => {}
+            other => panic!("{} of {count} are there, then {other:?}", found.len()),
+        }
     }
+    consumer.leave().await;
     found
 }
 

@@ -6,3 +6,4 @@ mod child;
 mod crash;
 mod disk;
 mod opening;
+mod unread;
