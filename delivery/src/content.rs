@@ -9,8 +9,9 @@ use crate::header::{self, Field};
 /// A message ready for the wire but for dot-stuffing: a new head, and the body as it was.
 #[derive(Clone, Debug)]
 pub struct Outgoing {
-    /// Header section and the empty line behind it.
+    /// Header section.
     pub head: Vec<u8>,
+    /// The empty line behind it, and the body.
     pub body: Bytes,
     /// What was signed: `d=example.com s=sel a=rsa-sha256`.
     pub signatures: Vec<String>,

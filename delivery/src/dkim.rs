@@ -127,7 +127,7 @@ impl Signer {
         })
     }
 
-    /// The `DKIM-Signature` field over `head` (with its empty line) and `body`, and what to call it.
+    /// The `DKIM-Signature` field over a header section and what follows it (the empty line first), and what to call it.
     ///
     /// # Errors
     /// Why it cannot be made.
@@ -185,4 +185,37 @@ pub async fn author_signature(
 fn is_same_or_parent(signer: &str, from: &str) -> bool {
     let signer = signer.to_ascii_lowercase();
     from == signer || from.strip_suffix(signer.as_str()).is_some_and(|rest| rest.ends_with('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The body is not taken for more header fields, whatever it looks like.
+    #[test]
+    fn a_body_that_looks_like_a_header_is_signed_as_a_body() {
+        let der = Ed25519Key::generate_pkcs8().unwrap();
+        let key = DkimKey {
+            domain: Domain::parse("a.example").unwrap(),
+            selector: "s".into(),
+            algorithm: DkimAlgorithm::Ed25519Sha256,
+            sealed_private_key: String::new(),
+            public_key: String::new(),
+        };
+        let signer = Signer::new(&key, &der).unwrap();
+        let body_hash = |field: &str| {
+            let joined: String = field.split_whitespace().collect();
+            joined.split("bh=").nth(1).unwrap().split(';').next().unwrap().to_owned()
+        };
+        let (split, _) = signer.sign(b"From: x@a.example\r\n", b"\r\nSubject: not a field\r\n\r\nrest\r\n").unwrap();
+        let (whole, _) = signer.sign(b"", b"From: x@a.example\r\n\r\nSubject: not a field\r\n\r\nrest\r\n").unwrap();
+        assert_eq!(body_hash(&split), body_hash(&whole));
+        assert!(split.contains("From:From") || split.contains("From: From"), "From is over-signed: {split}");
+    }
+
+    #[test]
+    fn a_parent_domain_speaks_for_its_children() {
+        assert!(is_same_or_parent("example.com", "example.com") && is_same_or_parent("Example.com", "mail.example.com"));
+        assert!(!is_same_or_parent("ample.com", "example.com") && !is_same_or_parent("mail.example.com", "example.com"));
+    }
 }

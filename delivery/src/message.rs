@@ -82,19 +82,18 @@ impl Message {
 
 impl Press {
     async fn make(&self, judged: &Judged, raw: Bytes) -> Outgoing {
-        let (section_end, body_start) = header::split(&raw);
+        let (section_end, _) = header::split(&raw);
         let section = &raw[..section_end];
         let header_from = judged.message.header_from.as_ref();
         let author = dkim::author_signature(self.dns.authenticator(), &raw, header_from).await;
-        let mut head = content::header_section(
+        let head = content::header_section(
             judged,
             section,
             &self.config.hostname,
             author.untouchable,
             &author.signed_fields,
         );
-        head.extend_from_slice(b"\r\n");
-        let body = raw.slice(body_start..);
+        let body = if section_end < raw.len() { raw.slice(section_end..) } else { Bytes::from_static(b"\r\n") };
         let mut signatures = Vec::new();
         let mut top = content::trace_field(judged, &self.config.hostname);
         if !author.untouchable {
