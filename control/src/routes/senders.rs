@@ -149,7 +149,7 @@ async fn known_user(context: &Context, text: &str) -> Result<(UserId, Domain), E
     let fix = match range {
         Some(range) => format!("that address sends as the outgoing user {range}"),
         None => did_you_mean(id.as_str(), ids.iter().map(UserId::as_str), || {
-            "`mailweir settings --kind outgoing_user` shows those that are there".into()
+            "`mailweir settings` shows those that are there".into()
         }),
     };
     Err(Error::not_found(format!("there is no outgoing user `{text}`"), fix))
