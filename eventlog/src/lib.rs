@@ -1,7 +1,7 @@
 //! The log: one trait, engines behind it, one conformance suite, and the clock.
 //!
 //! `EventLog` is shaped for two engines: the embedded one here and Kafka. What a worker may rely on, and no more, is
-//! written at the trait; `tests/conformance.rs` proves it for every engine.
+//! written at the trait; `tests/conformance` proves it for every engine.
 
 pub mod bodies;
 pub mod clock;

@@ -13,11 +13,24 @@ use super::store::{Epoch, Store, slice, unavailable};
 use super::{layout::Layout, retention, row};
 use crate::{LogError, NewRecord, Partitioning, Record};
 
+/// A value below this size, in bytes, is copied: it may be a small part of a large buffer, which would stay in memory as
+/// long as the value, unseen by every limit. A larger one is shared with whoever gave it.
+const SHARED_FROM_BYTES: usize = 4096;
+
+/// A record with its place.
+pub(super) struct Placed {
+    /// The partition's place in the layout.
+    pub(super) place: usize,
+    pub(super) record: Record,
+    /// The key of its row; the record's own key is a part of it.
+    row: Bytes,
+}
+
 /// Appends and commits gathered, with the offsets they will have.
 pub(super) struct Batch {
     at: Timestamp,
-    /// In the order of writing, with the partition's place in the layout.
-    pub(super) records: Vec<(usize, Record)>,
+    /// In the order of writing.
+    pub(super) records: Vec<Placed>,
     pub(super) offsets: HashMap<(String, TopicPartition), u64>,
     pub(super) replies: Vec<(Reply<Vec<Position>>, Vec<Position>)>,
     pub(super) bytes: usize,
@@ -82,8 +95,11 @@ impl Batch {
             ends[*place] += 1;
             positions.push(position);
             self.bytes += size(&record);
-            let record = Record { position, key: record.key, value: record.value, appended_at: self.at };
-            self.records.push((*place, record));
+            let row = row::encode(position.offset, self.at, record.value.is_none(), &record.key);
+            let key = row::record_key(&row);
+            let value = record.value.map(owned);
+            let record = Record { position, key, value, appended_at: self.at };
+            self.records.push(Placed { place: *place, record, row });
         }
         positions
     }
@@ -93,7 +109,7 @@ impl Batch {
         let mut rows = store.db.batch().durability(Some(fjall::PersistMode::SyncData));
         let superseded = index_keys(&self.records, store, &mut rows)?;
         let mut active: HashMap<usize, Epoch> = HashMap::new();
-        for (number, (place, record)) in self.records.iter().enumerate() {
+        for (number, Placed { place, record, row }) in self.records.iter().enumerate() {
             if superseded.get(number).copied().unwrap_or(false) {
                 continue;
             }
@@ -104,9 +120,7 @@ impl Batch {
             };
             epoch.bytes += (record.key.len() + value.len()) as u64;
             epoch.last_at = self.at;
-            let row =
-                row::encode(record.position.offset, record.appended_at, record.value.is_none(), &record.key);
-            rows.insert(&epoch.keyspace, slice(row), slice(value));
+            rows.insert(&epoch.keyspace, slice(row.clone()), slice(value));
         }
         for ((group, of), offset) in &self.offsets {
             rows.insert(&store.meta, slice(meta::offset_key(group, *of)), meta::put_u64(*offset));
@@ -137,6 +151,10 @@ impl Batch {
     }
 }
 
+fn owned(value: Bytes) -> Bytes {
+    if value.len() < SHARED_FROM_BYTES { Bytes::copy_from_slice(&value) } else { value }
+}
+
 /// Where each record goes, or why none of them may be written.
 fn place_all(records: &[NewRecord], layout: &Layout) -> Result<Vec<usize>, LogError> {
     records.iter().map(|record| place(record, layout)).collect()
@@ -155,13 +173,13 @@ pub(super) fn place(record: &NewRecord, layout: &Layout) -> Result<usize, LogErr
 /// batch are replaced within it and are not to be written at all (fjall gives a batch one sequence number, so a row
 /// cannot be written and removed in the same one).
 fn index_keys(
-    records: &[(usize, Record)],
+    records: &[Placed],
     store: &Store,
     rows: &mut fjall::OwnedWriteBatch,
 ) -> Result<Vec<bool>, LogError> {
     let mut newest: HashMap<(usize, Bytes), usize> = HashMap::new();
     let mut superseded = Vec::new();
-    for (number, (place, record)) in records.iter().enumerate() {
+    for (number, Placed { place, record, .. }) in records.iter().enumerate() {
         if record.position.topic.retention() != Retention::Compacted {
             continue;
         }
@@ -171,7 +189,7 @@ fn index_keys(
         }
     }
     for ((_, key), number) in newest {
-        let (place, record) = &records[number];
+        let Placed { place, record, .. } = &records[number];
         let of = record.position.topic_partition();
         let index = meta::newest_key(of, &key);
         if let Some(old) = store.keys.get(&index).map_err(|error| unavailable(&error))? {

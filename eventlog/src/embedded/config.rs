@@ -52,7 +52,7 @@ impl EmbeddedConfig {
             memtable_bytes: 8 * MIB,
             small_memtable_bytes: 4 * MIB,
             journal_bytes: 256 * MIB,
-            cache_bytes: 32 * MIB,
+            cache_bytes: 16 * MIB,
             epoch_bytes: 4096 * MIB,
             tombstone_delay: Duration::from_secs(24 * 3600),
             retention_interval: Duration::from_secs(60),

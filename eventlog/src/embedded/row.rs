@@ -22,6 +22,11 @@ pub(super) fn encode(offset: u64, appended_at: Timestamp, is_tombstone: bool, ke
     row.freeze()
 }
 
+/// The record key in the key of a row.
+pub(super) fn record_key(row: &Bytes) -> Bytes {
+    row.slice(HEADER_BYTES..)
+}
+
 /// The start of the range of rows from `offset` on.
 pub(super) fn from_offset(offset: u64) -> [u8; 8] {
     offset.to_be_bytes()
@@ -49,7 +54,7 @@ pub(super) fn decode(of: TopicPartition, asked: u64, row: &Bytes, value: Bytes) 
     };
     Ok(Record {
         position: Position { topic: of.topic, partition: of.partition, offset: head.offset },
-        key: row.slice(HEADER_BYTES..),
+        key: record_key(row),
         value: (!head.is_tombstone).then_some(value),
         appended_at: head.appended_at,
     })

@@ -73,6 +73,12 @@ impl Shared {
         Ok(())
     }
 
+    /// Closes the store. fjall waits for its threads meanwhile; nobody else has to wait with it.
+    pub(super) fn close_store(&self) {
+        let store = self.store.write().unwrap_or_else(PoisonError::into_inner).take();
+        drop(store);
+    }
+
     /// Runs a read on the open store. It may wait for the disk.
     pub(super) fn with_store<T>(
         &self,

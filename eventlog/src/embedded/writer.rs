@@ -58,8 +58,8 @@ impl Drop for CloseForAll {
             tracing::error!("the log's writer panicked, the log is closed");
         }
         self.0.queue.close();
-        *self.0.store.write().unwrap_or_else(PoisonError::into_inner) = None;
         self.0.set_health(Health::Closed);
+        self.0.close_store();
         // What came in between gets its answer by being dropped.
         drop(self.0.queue.take(Duration::ZERO));
     }
@@ -169,11 +169,11 @@ impl Writer {
             }
         }
         let mut by_place = batch.records;
-        by_place.sort_by_key(|(place, _)| *place);
+        by_place.sort_by_key(|placed| placed.place);
         let mut touched = Vec::new();
-        for run in by_place.chunk_by(|(a, _), (b, _)| a == b) {
-            let place = run[0].0;
-            self.shared.partitions[place].publish(run.iter().map(|(_, record)| record.clone()));
+        for run in by_place.chunk_by(|a, b| a.place == b.place) {
+            let place = run[0].place;
+            self.shared.partitions[place].publish(run.iter().map(|placed| placed.record.clone()));
             touched.push(place);
         }
         for (reply, positions) in batch.replies {
@@ -278,7 +278,7 @@ impl Writer {
         }
         tracing::error!(%error, "the log failed and is closed until it can be opened again");
         self.shared.set_health(Health::Down(error.to_string()));
-        *self.shared.store.write().unwrap_or_else(PoisonError::into_inner) = None;
+        self.shared.close_store();
         self.put_off(self.shared.config.reopen_delay);
     }
 
@@ -319,7 +319,7 @@ fn open_and_recover(shared: &Shared) -> Result<(Store, Vec<u64>, Committed), Log
 
 /// Waits while the keyspaces of a batch are behind with their flushes.
 fn wait_for_flushes(store: &Store, batch: &Batch) -> Result<(), LogError> {
-    let mut places: Vec<usize> = batch.records.iter().map(|(place, _)| *place).collect();
+    let mut places: Vec<usize> = batch.records.iter().map(|placed| placed.place).collect();
     places.sort_unstable();
     places.dedup();
     for place in places {
