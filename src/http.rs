@@ -62,7 +62,8 @@ pub async fn serve(
         .route("/metrics", get(metrics).with_state(registry))
         .route("/health", get(health_answer).with_state(Arc::new(health)));
     let stop = shutdown.clone();
-    let served = axum::serve(listener, router).with_graceful_shutdown(async move { shutdown.cancelled().await });
+    let served =
+        axum::serve(listener, router).with_graceful_shutdown(async move { shutdown.cancelled().await });
     tokio::select! {
         served = served => Ok(served?),
         () = async { stop.cancelled().await; tokio::time::sleep(std::time::Duration::from_secs(1)).await } => Ok(()),

@@ -15,7 +15,8 @@ pub fn start(format: LogFormat, filter: &str) -> anyhow::Result<()> {
     };
     let filter = EnvFilter::try_new(&filter)
         .map_err(|error| anyhow::anyhow!("logging.filter: `{filter}` does not parse: {error}; write it as \"info\" or \"info,delivery=debug\""))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(true);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(true);
     match format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),

@@ -78,8 +78,12 @@ pub async fn start(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Pip
                 .await
                 .with_context(|| format!("http.bind: {address} cannot be bound"))?;
             let local = listener.local_addr()?;
-            let health = crate::http::Health::new(Arc::clone(&log), shared.settings.clone(), shared.senders.clone());
-            workers.spawn(named("http", crate::http::serve(listener, Arc::new(registry), health, stop_views.clone())));
+            let health =
+                crate::http::Health::new(Arc::clone(&log), shared.settings.clone(), shared.senders.clone());
+            workers.spawn(named(
+                "http",
+                crate::http::serve(listener, Arc::new(registry), health, stop_views.clone()),
+            ));
             Some(local)
         }
         None => None,
@@ -157,7 +161,9 @@ async fn wait_for(set: &mut JoinSet<(&'static str, anyhow::Result<()>)>) {
     while let Some(ended) = set.join_next().await {
         match ended {
             Ok((role, Ok(()))) => tracing::debug!(role, "stopped"),
-            Ok((role, Err(error))) => tracing::error!(role, error = format!("{error:#}"), "stopped with an error"),
+            Ok((role, Err(error))) => {
+                tracing::error!(role, error = format!("{error:#}"), "stopped with an error")
+            }
             Err(panic) => tracing::error!(%panic, "a role panicked"),
         }
     }
@@ -171,7 +177,10 @@ async fn named(
 }
 
 fn embedded_config(config: &Config) -> EmbeddedConfig {
-    EmbeddedConfig { min_free_bytes: config.min_free_bytes, ..EmbeddedConfig::new(config.data_dir.join("log")) }
+    EmbeddedConfig {
+        min_free_bytes: config.min_free_bytes,
+        ..EmbeddedConfig::new(config.data_dir.join("log"))
+    }
 }
 
 fn ingress_config(config: &Config) -> ingress::Config {
@@ -193,7 +202,8 @@ fn spawn_scorer(
     registry: &mut Registry,
     shutdown: &CancellationToken,
 ) {
-    let config = scorer::Config { node: config.node.clone(), slots: config.scorer_slots, ..scorer::Config::default() };
+    let config =
+        scorer::Config { node: config.node.clone(), slots: config.scorer_slots, ..scorer::Config::default() };
     let run = scorer::run(
         config,
         Arc::clone(&shared.log),

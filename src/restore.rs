@@ -17,14 +17,19 @@ pub fn restore(backup: &Path, data_dir: &Path) -> anyhow::Result<()> {
         );
     }
     if !backup.is_dir() {
-        anyhow::bail!("{} is no directory: give the directory that `mailweir backup` wrote", backup.display());
+        anyhow::bail!(
+            "{} is no directory: give the directory that `mailweir backup` wrote",
+            backup.display()
+        );
     }
     let partial = data_dir.join("log.restoring");
     if partial.exists() {
-        std::fs::remove_dir_all(&partial).with_context(|| format!("{} cannot be removed", partial.display()))?;
+        std::fs::remove_dir_all(&partial)
+            .with_context(|| format!("{} cannot be removed", partial.display()))?;
     }
     copy_tree(backup, &partial)?;
-    std::fs::rename(&partial, &target).with_context(|| format!("{} cannot be put in place", target.display()))?;
+    std::fs::rename(&partial, &target)
+        .with_context(|| format!("{} cannot be put in place", target.display()))?;
     sync_directory(data_dir)
 }
 
@@ -36,7 +41,8 @@ fn copy_tree(from: &Path, to: &Path) -> anyhow::Result<()> {
         if entry.file_type()?.is_dir() {
             copy_tree(&entry.path(), &target)?;
         } else {
-            std::fs::copy(entry.path(), &target).with_context(|| format!("{} cannot be copied", entry.path().display()))?;
+            std::fs::copy(entry.path(), &target)
+                .with_context(|| format!("{} cannot be copied", entry.path().display()))?;
             std::fs::File::open(&target)?.sync_all()?;
         }
     }

@@ -23,7 +23,8 @@ pub fn bind(path: &Path) -> anyhow::Result<UnixListener> {
         }
         _ => {}
     }
-    let listener = UnixListener::bind(path).with_context(|| format!("the control socket {} cannot be made", path.display()))?;
+    let listener = UnixListener::bind(path)
+        .with_context(|| format!("the control socket {} cannot be made", path.display()))?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
 }
@@ -32,10 +33,15 @@ pub fn bind(path: &Path) -> anyhow::Result<UnixListener> {
 ///
 /// # Errors
 /// When the listener fails.
-pub async fn serve(listener: UnixListener, router: axum::Router, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn serve(
+    listener: UnixListener,
+    router: axum::Router,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     // A request that is under way when the process stops is cut off after this; its effect, if any, is in the log.
     let stop = shutdown.clone();
-    let served = axum::serve(listener, router).with_graceful_shutdown(async move { shutdown.cancelled().await });
+    let served =
+        axum::serve(listener, router).with_graceful_shutdown(async move { shutdown.cancelled().await });
     tokio::select! {
         served = served => Ok(served?),
         () = async { stop.cancelled().await; tokio::time::sleep(std::time::Duration::from_secs(2)).await } => Ok(()),
@@ -60,7 +66,8 @@ impl Client {
     /// When no process listens, or what the process answered, when it refused.
     pub async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> anyhow::Result<T> {
         let bytes = self.request(Method::GET, &with_query(path, query), Bytes::new()).await?;
-        serde_json::from_slice(&bytes).with_context(|| format!("the answer to {path} is not what was expected"))
+        serde_json::from_slice(&bytes)
+            .with_context(|| format!("the answer to {path} is not what was expected"))
     }
 
     /// The answer as it came.
@@ -75,14 +82,16 @@ impl Client {
     /// As `get`.
     pub async fn post<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> anyhow::Result<T> {
         let bytes = self.request(Method::POST, path, serde_json::to_vec(body)?.into()).await?;
-        serde_json::from_slice(&bytes).with_context(|| format!("the answer to {path} is not what was expected"))
+        serde_json::from_slice(&bytes)
+            .with_context(|| format!("the answer to {path} is not what was expected"))
     }
 
     async fn request(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Bytes> {
         let stream = UnixStream::connect(&self.path).await.with_context(|| {
             format!("no mailweir answers at {}: is `mailweir run` running with this configuration, and may you open its socket?", self.path.display())
         })?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream)).await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         let request = Request::builder()
             .method(method)
@@ -143,6 +152,9 @@ mod tests {
 
     #[test]
     fn a_query_is_escaped() {
-        assert_eq!(with_query("/v1/log", &[("user", "a+b@c d&e".into()), ("x", "1".into())]), "/v1/log?user=a%2Bb%40c%20d%26e&x=1");
+        assert_eq!(
+            with_query("/v1/log", &[("user", "a+b@c d&e".into()), ("x", "1".into())]),
+            "/v1/log?user=a%2Bb%40c%20d%26e&x=1"
+        );
     }
 }

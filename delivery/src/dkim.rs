@@ -134,8 +134,8 @@ impl Signer {
     pub fn sign(&self, head: &[u8], body: &[u8]) -> Result<(String, String), String> {
         let chunks = [head, body];
         let signature = match &self.key {
-            Key::Rsa(signer) => signer.sign_chained(chunks.into_iter()),
-            Key::Ed25519(signer) => signer.sign_chained(chunks.into_iter()),
+            Key::Rsa(signer) => signer.sign_chained(chunks),
+            Key::Ed25519(signer) => signer.sign_chained(chunks),
         };
         let signature = signature.map_err(|error| format!("{error:?}"))?;
         Ok((signature.to_header(), self.label.clone()))
@@ -207,15 +207,23 @@ mod tests {
             let joined: String = field.split_whitespace().collect();
             joined.split("bh=").nth(1).unwrap().split(';').next().unwrap().to_owned()
         };
-        let (split, _) = signer.sign(b"From: x@a.example\r\n", b"\r\nSubject: not a field\r\n\r\nrest\r\n").unwrap();
-        let (whole, _) = signer.sign(b"", b"From: x@a.example\r\n\r\nSubject: not a field\r\n\r\nrest\r\n").unwrap();
+        let (split, _) =
+            signer.sign(b"From: x@a.example\r\n", b"\r\nSubject: not a field\r\n\r\nrest\r\n").unwrap();
+        let (whole, _) =
+            signer.sign(b"", b"From: x@a.example\r\n\r\nSubject: not a field\r\n\r\nrest\r\n").unwrap();
         assert_eq!(body_hash(&split), body_hash(&whole));
         assert!(split.contains("From:From") || split.contains("From: From"), "From is over-signed: {split}");
     }
 
     #[test]
     fn a_parent_domain_speaks_for_its_children() {
-        assert!(is_same_or_parent("example.com", "example.com") && is_same_or_parent("Example.com", "mail.example.com"));
-        assert!(!is_same_or_parent("ample.com", "example.com") && !is_same_or_parent("mail.example.com", "example.com"));
+        assert!(
+            is_same_or_parent("example.com", "example.com")
+                && is_same_or_parent("Example.com", "mail.example.com")
+        );
+        assert!(
+            !is_same_or_parent("ample.com", "example.com")
+                && !is_same_or_parent("mail.example.com", "example.com")
+        );
     }
 }

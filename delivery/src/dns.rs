@@ -152,7 +152,7 @@ impl Dns {
         for lookup in [v6, v4] {
             match lookup {
                 Ok(lookup) => {
-                    found.extend(lookup.answers().iter().filter_map(|r| address(&r.data)).map(server))
+                    found.extend(lookup.answers().iter().filter_map(|r| address(&r.data)).map(server));
                 }
                 Err(error) if error.is_no_records_found() || error.is_nx_domain() => {}
                 Err(error) => problem = Some(dns_failed(host, &error)),

@@ -93,7 +93,8 @@ impl Press {
             author.untouchable,
             &author.signed_fields,
         );
-        let body = if section_end < raw.len() { raw.slice(section_end..) } else { Bytes::from_static(b"\r\n") };
+        let body =
+            if section_end < raw.len() { raw.slice(section_end..) } else { Bytes::from_static(b"\r\n") };
         let mut signatures = Vec::new();
         let mut top = content::trace_field(judged, &self.config.hostname);
         if !author.untouchable {
@@ -104,7 +105,7 @@ impl Press {
                         signatures.push(label);
                     }
                     Err(error) => {
-                        tracing::error!(message.id = %judged.envelope.id, error, "a message could not be signed")
+                        tracing::error!(message.id = %judged.envelope.id, error, "a message could not be signed");
                     }
                 }
             }

@@ -121,7 +121,7 @@ async fn read_lane(log: &Log, node: &str) -> Result<Lane, LogError> {
                         Ok(entry) if entry.node == node => drop(rows.insert(key, entry)),
                         Ok(_) => {}
                         Err(error) => {
-                            tracing::error!(%position, %error, "a queue entry does not parse; its message is not delivered")
+                            tracing::error!(%position, %error, "a queue entry does not parse; its message is not delivered");
                         }
                     }
                 }
@@ -215,15 +215,15 @@ impl Worker {
             match Message::from_record(&record) {
                 // A kept copy: its queue entry is in the lane.
                 Ok(message) if message.judged.kept => {}
-                Ok(message) => self.take_message(Arc::new(message)),
+                Ok(message) => self.take_message(&Arc::new(message)),
                 Err(error) => {
-                    tracing::error!(position = %record.position, %error, "a record of `released` does not parse, it is passed over")
+                    tracing::error!(position = %record.position, %error, "a record of `released` does not parse, it is passed over");
                 }
             }
         }
     }
 
-    fn take_message(&mut self, message: SharedMessage) {
+    fn take_message(&mut self, message: &SharedMessage) {
         let now = self.clock.now();
         let sites = {
             let settings = self.press.settings.read();
@@ -234,14 +234,14 @@ impl Worker {
             )
         };
         for (site, indexes) in sites {
-            let entry = self.new_entry(&message, site, &indexes, now);
+            let entry = self.new_entry(message, site, &indexes, now);
             let key = (entry.message.id, entry.site.clone());
             if self.is_busy(&entry.site) {
                 self.released_outputs.extend(records::entry(&entry));
                 self.lane.put(QueueEntry { next_attempt: now.plus(SITE_BUSY), ..entry }, false);
                 continue;
             }
-            self.dispatch(key.clone(), Arc::clone(&message), &entry);
+            self.dispatch(key.clone(), Arc::clone(message), &entry);
             self.fresh.insert(key, entry);
         }
     }
@@ -416,7 +416,7 @@ impl Worker {
                     }
                 }
                 Err(error) => {
-                    tracing::error!(position = %record.position, %error, "a command does not parse, it is passed over")
+                    tracing::error!(position = %record.position, %error, "a command does not parse, it is passed over");
                 }
             }
         }

@@ -322,7 +322,7 @@ async fn ehlo_name(source: &Source, shared: &Shared) -> String {
     }
 }
 
-fn recipient<'a>(job: &'a Job, index: u32) -> Option<&'a Recipient> {
+fn recipient(job: &Job, index: u32) -> Option<&Recipient> {
     job.message.judged.envelope.recipients.get(index as usize)
 }
 

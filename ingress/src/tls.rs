@@ -52,7 +52,7 @@ impl Certificate {
                     seen = now;
                 }
                 Err(error) => {
-                    tracing::error!(%error, "the new certificate cannot be used, the old one stays")
+                    tracing::error!(%error, "the new certificate cannot be used, the old one stays");
                 }
             }
         }

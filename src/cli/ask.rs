@@ -29,8 +29,9 @@ pub(super) fn actor() -> String {
 /// # Errors
 /// When the text is no duration.
 pub(super) fn since(text: &str) -> anyhow::Result<i64> {
-    let ago = humantime::parse_duration(text)
-        .map_err(|_| anyhow::anyhow!("`{text}` is no duration: write a number and a unit, as 10m, 2h or 7d"))?;
+    let ago = humantime::parse_duration(text).map_err(|_| {
+        anyhow::anyhow!("`{text}` is no duration: write a number and a unit, as 10m, 2h or 7d")
+    })?;
     let now = eventlog::Clock::now(&eventlog::SystemClock);
     Ok(now.minus(ago).0)
 }

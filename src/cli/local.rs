@@ -22,7 +22,9 @@ pub(super) struct RunArguments {
 
 pub(super) async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     if !arguments.only.is_empty() {
-        anyhow::bail!("--only needs engine = \"kafka\": the embedded log belongs to one process, which runs every role; leave --only out");
+        anyhow::bail!(
+            "--only needs engine = \"kafka\": the embedded log belongs to one process, which runs every role; leave --only out"
+        );
     }
     let config = Config::load(&arguments.node.config)?;
     crate::logging::start(config.log_format, &config.log_filter)?;
@@ -62,7 +64,12 @@ pub(super) fn check(arguments: &CheckArguments) -> anyhow::Result<()> {
     } else {
         println!("cluster key: {} will be made at the first start", config.cluster_key_file.display());
     }
-    println!("{} is good: node {}, host name {}", arguments.node.config.display(), config.node, config.hostname);
+    println!(
+        "{} is good: node {}, host name {}",
+        arguments.node.config.display(),
+        config.node,
+        config.hostname
+    );
     for listener in &config.listeners {
         println!("  takes mail at {} ({:?})", listener.bind, listener.tls);
     }
@@ -80,7 +87,8 @@ pub(super) struct ScoreArguments {
 
 pub(super) fn score(arguments: &ScoreArguments) -> anyhow::Result<()> {
     if let Some(index) = &arguments.index {
-        let text = std::fs::read_to_string(index).map_err(|error| anyhow::anyhow!("{} cannot be read: {error}", index.display()))?;
+        let text = std::fs::read_to_string(index)
+            .map_err(|error| anyhow::anyhow!("{} cannot be read: {error}", index.display()))?;
         let directory = index.parent().unwrap_or(std::path::Path::new("."));
         for path in text.lines().filter_map(|line| line.split('\t').next()).filter(|path| !path.is_empty()) {
             let judgement = score_file(&directory.join(path))?;
@@ -89,7 +97,13 @@ pub(super) fn score(arguments: &ScoreArguments) -> anyhow::Result<()> {
     }
     for file in &arguments.files {
         let verdict = score_file(file)?.verdict;
-        println!("{}: {} (score {:.2}), identity {}", file.display(), verdict.message.classification, verdict.score, verdict.message.identity);
+        println!(
+            "{}: {} (score {:.2}), identity {}",
+            file.display(),
+            verdict.message.classification,
+            verdict.score,
+            verdict.message.identity
+        );
         for symbol in &verdict.symbols {
             println!("    {} {:.2}  {}", symbol.name, symbol.weight, symbol.evidence);
         }
@@ -101,7 +115,8 @@ pub(super) fn score(arguments: &ScoreArguments) -> anyhow::Result<()> {
 }
 
 fn score_file(path: &std::path::Path) -> anyhow::Result<scorer::Judgement> {
-    let message = std::fs::read(path).map_err(|error| anyhow::anyhow!("{} cannot be read: {error}", path.display()))?;
+    let message =
+        std::fs::read(path).map_err(|error| anyhow::anyhow!("{} cannot be read: {error}", path.display()))?;
     Ok(scorer::score_message(&message, ask::now()))
 }
 
@@ -123,11 +138,20 @@ pub(super) async fn status(arguments: StatusArguments) -> anyhow::Result<()> {
         None => println!("takes mail: yes"),
         Some(reason) => println!("takes mail: no, {reason}"),
     }
-    println!("queue: {} entries, {} recipients{}", answer.queue_entries, answer.queue_recipients, answer.queue_oldest.map_or_else(String::new, |at| format!(", oldest of {}", time(at))));
+    println!(
+        "queue: {} entries, {} recipients{}",
+        answer.queue_entries,
+        answer.queue_recipients,
+        answer.queue_oldest.map_or_else(String::new, |at| format!(", oldest of {}", time(at)))
+    );
     println!("quarantine: {} messages", answer.quarantined);
     let mut table = Table::new(&["GROUP", "TOPIC", "BEHIND"]);
     for lag in &answer.lag {
-        table.row(vec![lag.group.clone(), lag.topic.to_string(), lag.records.map_or_else(|| "?".to_owned(), |n| n.to_string())]);
+        table.row(vec![
+            lag.group.clone(),
+            lag.topic.to_string(),
+            lag.records.map_or_else(|| "?".to_owned(), |n| n.to_string()),
+        ]);
     }
     print!("{table}");
     if answer.accepting { Ok(()) } else { Err(anyhow::anyhow!("the node takes no mail")) }
@@ -143,8 +167,13 @@ pub(super) struct BackupArguments {
 
 pub(super) async fn backup(arguments: BackupArguments) -> anyhow::Result<()> {
     let dir = std::path::absolute(&arguments.directory)?;
-    let answer: BackupAnswer = ask::client(&arguments.node)?.post("/v1/backup", &DirectoryRequest { dir }).await?;
-    println!("The log was copied to {}. Keep the cluster key ({}) with it.", answer.dir.display(), Config::load(&arguments.node.config)?.cluster_key_file.display());
+    let answer: BackupAnswer =
+        ask::client(&arguments.node)?.post("/v1/backup", &DirectoryRequest { dir }).await?;
+    println!(
+        "The log was copied to {}. Keep the cluster key ({}) with it.",
+        answer.dir.display(),
+        Config::load(&arguments.node.config)?.cluster_key_file.display()
+    );
     Ok(())
 }
 

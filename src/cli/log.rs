@@ -64,8 +64,16 @@ pub(super) async fn log(arguments: LogArguments) -> anyhow::Result<()> {
     if arguments.output.json {
         return ask::print_json(&lines);
     }
-    let mut table =
-        Table::new(&["ACCEPTED (UTC)", "ID", "IDENTITY", "REVERSE-PATH", "RECIPIENT", "CLASS", "OUTCOME", "REPLY"]);
+    let mut table = Table::new(&[
+        "ACCEPTED (UTC)",
+        "ID",
+        "IDENTITY",
+        "REVERSE-PATH",
+        "RECIPIENT",
+        "CLASS",
+        "OUTCOME",
+        "REPLY",
+    ]);
     for line in lines {
         table.row(vec![
             time(line.accepted_at),

@@ -32,7 +32,11 @@ pub(super) async fn trace(arguments: TraceArguments) -> anyhow::Result<()> {
     };
     println!("{id}");
     if trace.message_ids.len() > 1 {
-        println!("  (the newest of {}; the others: {})", trace.message_ids.len(), trace.message_ids[1..].join(" "));
+        println!(
+            "  (the newest of {}; the others: {})",
+            trace.message_ids.len(),
+            trace.message_ids[1..].join(" ")
+        );
     }
     trace.events.iter().for_each(print_event);
     Ok(())
@@ -50,15 +54,22 @@ fn print_verdict_event(event: &TraceEvent, verdict: &VerdictEvent) {
     match verdict {
         VerdictEvent::Judged(verdict) => print_verdict(verdict),
         VerdictEvent::Released { by, at, .. } => println!("{}  released from quarantine by {by}", time(*at)),
-        VerdictEvent::Closed { by, at, confirmed: true, .. } => println!("{}  confirmed as spam by {by}", time(*at)),
+        VerdictEvent::Closed { by, at, confirmed: true, .. } => {
+            println!("{}  confirmed as spam by {by}", time(*at))
+        }
         VerdictEvent::Closed { by, at, .. } => println!("{}  removed from quarantine by {by}", time(*at)),
-        VerdictEvent::Lock { .. } | VerdictEvent::Unknown => println!("{}  {}", time(event.at), event.position),
+        VerdictEvent::Lock { .. } | VerdictEvent::Unknown => {
+            println!("{}  {}", time(event.at), event.position)
+        }
     }
 }
 
 fn print_verdict(verdict: &Verdict) {
     let (message, client) = (&verdict.message, &verdict.client);
-    let tls = client.tls.as_ref().map_or_else(|| "no TLS".to_owned(), |tls| format!("{} {}", tls.version, tls.cipher));
+    let tls = client
+        .tls
+        .as_ref()
+        .map_or_else(|| "no TLS".to_owned(), |tls| format!("{} {}", tls.version, tls.cipher));
     let login = client.login.as_ref().map_or_else(String::new, |login| format!(", login {login}"));
     println!(
         "{}  accepted from {} ({}), {}, {tls}{login}",
@@ -68,8 +79,17 @@ fn print_verdict(verdict: &Verdict) {
         client.protocol
     );
     println!("    user {}, domain {}, {} bytes", message.user, message.domain, message.size_bytes);
-    println!("    from <{}> to {} recipients: {}", message.reverse_path, verdict.recipients.len(), join(&verdict.recipients));
-    for (name, value) in [("client's queue id", &message.client_queue_id), ("Message-ID", &message.header_message_id), ("Subject", &message.subject)] {
+    println!(
+        "    from <{}> to {} recipients: {}",
+        message.reverse_path,
+        verdict.recipients.len(),
+        join(&verdict.recipients)
+    );
+    for (name, value) in [
+        ("client's queue id", &message.client_queue_id),
+        ("Message-ID", &message.header_message_id),
+        ("Subject", &message.subject),
+    ] {
         if let Some(value) = value {
             println!("    {name}: {}", clean(value));
         }
@@ -95,7 +115,12 @@ fn print_attempt(attempt: &Attempt) {
         let ip = egress.ip.map_or_else(|| "the primary address".to_owned(), |ip| ip.to_string());
         format!(" from {ip} as {}", egress.ehlo)
     });
-    println!("{}  try {} to {host}{address}{from}, {} ms", time(attempt.at), attempt.number, attempt.duration_ms);
+    println!(
+        "{}  try {} to {host}{address}{from}, {} ms",
+        time(attempt.at),
+        attempt.number,
+        attempt.duration_ms
+    );
     match (&attempt.tls, &attempt.tls_note) {
         (Some(tls), _) => println!("    {} {}", tls.version, tls.cipher),
         (None, Some(note)) => println!("    no TLS: {}", clean(note)),
@@ -104,7 +129,12 @@ fn print_attempt(attempt: &Attempt) {
     attempt.signatures.iter().for_each(|signature| println!("    signed {signature}"));
     for result in &attempt.recipients {
         let whose = if result.local { "we say" } else { "remote says" };
-        println!("    {} {}: {whose} {}", result.forward_path, result.outcome.code(), clean(&result.reply.to_string()));
+        println!(
+            "    {} {}: {whose} {}",
+            result.forward_path,
+            result.outcome.code(),
+            clean(&result.reply.to_string())
+        );
         if let Some(next) = result.next_attempt {
             println!("      tried again {}", time(next));
         }

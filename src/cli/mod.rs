@@ -1,11 +1,11 @@
 //! The command line: one verb a file; what each verb does is documented by its `--help`.
 
 mod ask;
-mod log;
 mod local;
+mod log;
 mod message;
-mod queue;
 mod quarantine;
+mod queue;
 mod senders;
 mod settings;
 mod stats;

@@ -59,7 +59,11 @@ pub(super) async fn quarantine(arguments: QuarantineArguments) -> anyhow::Result
         None => return list(&client, &arguments).await,
         Some(QuarantineVerb::Show { id }) => {
             let details: QuarantineDetails = client.get(&format!("/v1/quarantine/{id}"), &[]).await?;
-            return if arguments.output.json { ask::print_json(&details) } else { Ok(print_details(&details)) };
+            return if arguments.output.json {
+                ask::print_json(&details)
+            } else {
+                Ok(print_details(&details))
+            };
         }
         Some(QuarantineVerb::Eml { id, to }) => {
             let message = client.get_bytes(&format!("/v1/quarantine/{id}/eml")).await?;
@@ -94,7 +98,8 @@ async fn list(client: &crate::socket::Client, arguments: &QuarantineArguments) -
     if arguments.output.json {
         return ask::print_json(&answer);
     }
-    let mut table = Table::new(&["ID", "SINCE (UTC)", "STATE", "CLASS", "USER", "IDENTITY", "RECIPIENT", "SUBJECT"]);
+    let mut table =
+        Table::new(&["ID", "SINCE (UTC)", "STATE", "CLASS", "USER", "IDENTITY", "RECIPIENT", "SUBJECT"]);
     for row in &answer.messages {
         let recipient = row.recipients.first().map(ToString::to_string).unwrap_or_default();
         table.row(vec![

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use control::api::{CommandOutcome, DirectoryRequest, ExportAnswer, QueueAnswer, QueueRequest, RerouteRequest};
+use control::api::{
+    CommandOutcome, DirectoryRequest, ExportAnswer, QueueAnswer, QueueRequest, RerouteRequest,
+};
 use schemas::commands::QueueSelect;
 
 use super::senders::print_outcome;
@@ -91,7 +93,11 @@ pub(super) async fn queue(arguments: QueueArguments) -> anyhow::Result<()> {
             let answer: ExportAnswer = client.post("/v1/queue/export", &DirectoryRequest { dir }).await?;
             println!("{} messages written to {}", answer.written, answer.dir.display());
             answer.failed.iter().for_each(|line| println!("  failed: {line}"));
-            return if answer.failed.is_empty() { Ok(()) } else { Err(anyhow::anyhow!("some could not be read")) };
+            return if answer.failed.is_empty() {
+                Ok(())
+            } else {
+                Err(anyhow::anyhow!("some could not be read"))
+            };
         }
         Some(QueueVerb::Retry) => client.post("/v1/queue/retry", &simple(select)).await?,
         Some(QueueVerb::Hold) => client.post("/v1/queue/hold", &simple(select)).await?,
@@ -107,13 +113,23 @@ pub(super) async fn queue(arguments: QueueArguments) -> anyhow::Result<()> {
                 println!("Nothing was removed.");
                 return Ok(());
             }
-            client.post("/v1/queue/remove", &QueueRequest { select, dry_run: false, expected: Some(would.matched) }).await?
+            client
+                .post(
+                    "/v1/queue/remove",
+                    &QueueRequest { select, dry_run: false, expected: Some(would.matched) },
+                )
+                .await?
         }
     };
     print_outcome(&outcome)
 }
 
-async fn list(client: &crate::socket::Client, select: &Select, limit: Option<u32>, output: Output) -> anyhow::Result<()> {
+async fn list(
+    client: &crate::socket::Client,
+    select: &Select,
+    limit: Option<u32>,
+    output: Output,
+) -> anyhow::Result<()> {
     let mut query = Vec::new();
     query.extend(select.id.clone().map(|v| ("message_id", v)));
     query.extend(select.user.clone().map(|v| ("user", v)));
@@ -127,11 +143,23 @@ async fn list(client: &crate::socket::Client, select: &Select, limit: Option<u32
     if output.json {
         return ask::print_json(&answer);
     }
-    let mut table = Table::new(&["ID", "QUEUED (UTC)", "TRIES", "NEXT (UTC)", "REVERSE-PATH", "RECIPIENTS", "LAST REPLY"]);
+    let mut table = Table::new(&[
+        "ID",
+        "QUEUED (UTC)",
+        "TRIES",
+        "NEXT (UTC)",
+        "REVERSE-PATH",
+        "RECIPIENTS",
+        "LAST REPLY",
+    ]);
     for entry in &answer.entries {
         let next = if entry.held { "on hold".to_owned() } else { time(entry.next_attempt) };
         let recipients: Vec<String> = entry.recipients.iter().map(|r| r.forward_path.to_string()).collect();
-        let reply = entry.recipients.first().and_then(|r| r.last_reply.as_ref()).map_or_else(|| "-".to_owned(), ToString::to_string);
+        let reply = entry
+            .recipients
+            .first()
+            .and_then(|r| r.last_reply.as_ref())
+            .map_or_else(|| "-".to_owned(), ToString::to_string);
         table.row(vec![
             entry.message.id.to_string(),
             time(entry.queued_at),

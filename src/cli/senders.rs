@@ -48,7 +48,8 @@ pub(super) struct UnlockArguments {
 }
 
 pub(super) async fn unlock(arguments: UnlockArguments) -> anyhow::Result<()> {
-    let request = UnlockRequest { user: arguments.user, identity: arguments.identity, reason: arguments.reason };
+    let request =
+        UnlockRequest { user: arguments.user, identity: arguments.identity, reason: arguments.reason };
     let outcome: CommandOutcome = ask::client(&arguments.node)?.post("/v1/unlock", &request).await?;
     print_outcome(&outcome)
 }
@@ -62,7 +63,10 @@ pub(super) fn print_outcome(outcome: &CommandOutcome) -> anyhow::Result<()> {
     }
     outcome.text.iter().for_each(|line| println!("  {line}"));
     if outcome.pending > 0 {
-        println!("  {} given, but not confirmed yet: the worker is behind or down, and will do it", outcome.pending);
+        println!(
+            "  {} given, but not confirmed yet: the worker is behind or down, and will do it",
+            outcome.pending
+        );
     }
     if outcome.refused > 0 {
         anyhow::bail!("{} refused", outcome.refused);
@@ -96,9 +100,13 @@ pub(super) async fn identities(arguments: IdentitiesArguments) -> anyhow::Result
     if arguments.output.json {
         return ask::print_json(&answer);
     }
-    let mut table = Table::new(&["USER", "IDENTITY", "FOUND BY", "LAST SEEN (UTC)", "RELEASED", "BLOCKED", "LOCK"]);
+    let mut table =
+        Table::new(&["USER", "IDENTITY", "FOUND BY", "LAST SEEN (UTC)", "RELEASED", "BLOCKED", "LOCK"]);
     for row in &answer.identities {
-        let lock = row.lock.as_ref().map_or_else(|| "-".to_owned(), |lock| format!("by {}: {}", lock.by, lock.reason));
+        let lock = row
+            .lock
+            .as_ref()
+            .map_or_else(|| "-".to_owned(), |lock| format!("by {}: {}", lock.by, lock.reason));
         let identity = row.identity.as_ref().map_or_else(String::new, ToString::to_string);
         table.row(vec![
             row.user.to_string(),
@@ -114,7 +122,11 @@ pub(super) async fn identities(arguments: IdentitiesArguments) -> anyhow::Result
     println!("\n{} identities; found by:", answer.total);
     let mut table = Table::new(&["RULE", "IDENTITIES", "MESSAGES"]);
     for coverage in &answer.coverage {
-        table.row(vec![coverage.identity_source.clone(), coverage.identities.to_string(), coverage.messages.to_string()]);
+        table.row(vec![
+            coverage.identity_source.clone(),
+            coverage.identities.to_string(),
+            coverage.messages.to_string(),
+        ]);
     }
     print!("{table}");
     Ok(())

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use control::api::{
-    ApplyAnswer, ApplyRequest, ChangesAnswer, DkimGenerate, DkimImport, DkimKeyInfo, DkimKeys, PlanAnswer, SettingsAnswer, SettingsFile,
+    ApplyAnswer, ApplyRequest, ChangesAnswer, DkimGenerate, DkimImport, DkimKeyInfo, DkimKeys, PlanAnswer,
+    SettingsAnswer, SettingsFile,
 };
 
 use super::table::{Table, time};
@@ -34,13 +35,15 @@ pub(super) async fn apply(arguments: ApplyArguments) -> anyhow::Result<()> {
         return Ok(());
     }
     plan.diff.iter().for_each(|entry| println!("{entry}"));
-    if arguments.dry_run || !(arguments.yes || ask::confirm(&format!("Apply {} changes?", plan.diff.len()))?) {
+    if arguments.dry_run || !(arguments.yes || ask::confirm(&format!("Apply {} changes?", plan.diff.len()))?)
+    {
         println!("Nothing was changed.");
         return Ok(());
     }
     let answer: ApplyAnswer =
         client.post("/v1/settings/apply", &ApplyRequest { file, expected_version: plan.version }).await?;
-    let in_force = if answer.in_force { "and in force" } else { "and durable, but not in force on this node yet" };
+    let in_force =
+        if answer.in_force { "and in force" } else { "and durable, but not in force on this node yet" };
     println!("{} changes applied {in_force}.", answer.diff.len());
     Ok(())
 }
@@ -82,7 +85,8 @@ pub(super) async fn show(arguments: SettingsArguments) -> anyhow::Result<()> {
         return ask::print_json(&answer);
     }
     let mut table = Table::new(&["WHEN (UTC)", "WHO", "SETTING", "BEFORE", "AFTER"]);
-    let text = |value: Option<serde_json::Value>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
+    let text =
+        |value: Option<serde_json::Value>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
     for change in answer.changes {
         table.row(vec![time(change.at), change.by, change.key, text(change.before), text(change.after)]);
     }
@@ -132,7 +136,8 @@ pub(super) async fn dkim(arguments: DkimArguments) -> anyhow::Result<()> {
             print_key(&client.post("/v1/dkim/generate", &request).await?);
         }
         DkimVerb::Import { domain, selector, file } => {
-            let pem = std::fs::read_to_string(&file).map_err(|error| anyhow::anyhow!("{} cannot be read: {error}", file.display()))?;
+            let pem = std::fs::read_to_string(&file)
+                .map_err(|error| anyhow::anyhow!("{} cannot be read: {error}", file.display()))?;
             print_key(&client.post("/v1/dkim/import", &DkimImport { domain, selector, pem }).await?);
         }
     }

@@ -40,7 +40,15 @@ pub(super) async fn stats(arguments: StatsArguments) -> anyhow::Result<()> {
     }
     let group = arguments.group_by.to_uppercase();
     let mut table = Table::new(&[
-        &group, "MESSAGES", "RECIPIENTS", "BYTES", "QUARANTINED", "DELIVERED", "FAILED", "REMOVED", "DEFERRALS",
+        &group,
+        "MESSAGES",
+        "RECIPIENTS",
+        "BYTES",
+        "QUARANTINED",
+        "DELIVERED",
+        "FAILED",
+        "REMOVED",
+        "DEFERRALS",
     ]);
     for line in lines {
         let numbers = [

@@ -65,7 +65,14 @@ impl Config {
     /// Everything that is wrong with it, each with its key and what to change.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|error| {
-            ConfigError::of(path, Problem::new("(file)", format!("cannot be read: {error}"), "give the right file with --config FILE"))
+            ConfigError::of(
+                path,
+                Problem::new(
+                    "(file)",
+                    format!("cannot be read: {error}"),
+                    "give the right file with --config FILE",
+                ),
+            )
         })?;
         Self::parse(path, &text)
     }
@@ -75,8 +82,8 @@ impl Config {
     /// # Errors
     /// As `load`.
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let file: raw::File =
-            toml::from_str(text).map_err(|error| ConfigError::of(path, problem::of_toml(text, &error, raw::known_keys())))?;
+        let file: raw::File = toml::from_str(text)
+            .map_err(|error| ConfigError::of(path, problem::of_toml(text, &error, raw::known_keys())))?;
         validate::validate(file).map_err(|problems| ConfigError { path: path.into(), problems })
     }
 

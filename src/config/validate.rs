@@ -23,7 +23,11 @@ impl Checker {
         match humantime::parse_duration(text) {
             Ok(duration) => duration,
             Err(_) => {
-                self.problem(key, format!("`{text}` is no duration"), "write a number and a unit, as \"5s\", \"10m\" or \"2h\"");
+                self.problem(
+                    key,
+                    format!("`{text}` is no duration"),
+                    "write a number and a unit, as \"5s\", \"10m\" or \"2h\"",
+                );
                 default
             }
         }
@@ -33,7 +37,11 @@ impl Checker {
         match text.parse() {
             Ok(address) => address,
             Err(_) => {
-                self.problem(key, format!("`{text}` is no address and port"), "write it as \"0.0.0.0:587\" or \"[::]:587\"");
+                self.problem(
+                    key,
+                    format!("`{text}` is no address and port"),
+                    "write it as \"0.0.0.0:587\" or \"[::]:587\"",
+                );
                 SocketAddr::from(([127, 0, 0, 1], 0))
             }
         }
@@ -43,7 +51,11 @@ impl Checker {
         match Mailbox::parse(text) {
             Ok(mailbox) => Some(mailbox),
             Err(error) => {
-                self.problem(key, format!("`{text}` is no address: {error}"), "write it as \"abuse@hoster.example\"");
+                self.problem(
+                    key,
+                    format!("`{text}` is no address: {error}"),
+                    "write it as \"abuse@hoster.example\"",
+                );
                 None
             }
         }
@@ -61,12 +73,17 @@ pub(super) fn validate(file: raw::File) -> Result<Config, Vec<Problem>> {
     let listeners = listeners(&mut check, &file.ingress.listener, tls.is_some());
     let min_free_bytes = min_free(&mut check, file.log.min_free.as_deref());
     let delivery = delivery(&mut check, file.delivery);
-    let abuse_address = file.reporter.abuse_address.and_then(|text| check.mailbox("reporter.abuse_address", &text));
+    let abuse_address =
+        file.reporter.abuse_address.and_then(|text| check.mailbox("reporter.abuse_address", &text));
     let report_from = file.reporter.report_from.and_then(|text| check.mailbox("reporter.report_from", &text));
     let report_from = report_from.or_else(|| Mailbox::parse(&format!("postmaster@{hostname}")).ok());
-    let verdict_timeout =
-        check.duration("ingress.verdict_timeout", file.ingress.verdict_timeout.as_deref(), Duration::from_secs(5));
-    let keep = check.duration("statistics.keep", file.statistics.keep.as_deref(), Duration::from_secs(90 * 86_400));
+    let verdict_timeout = check.duration(
+        "ingress.verdict_timeout",
+        file.ingress.verdict_timeout.as_deref(),
+        Duration::from_secs(5),
+    );
+    let keep =
+        check.duration("statistics.keep", file.statistics.keep.as_deref(), Duration::from_secs(90 * 86_400));
     let http = file.http.map(|http| check.socket("http.bind", &http.bind));
     let log_format = log_format(&mut check, file.logging.format.as_deref());
     if !check.problems.is_empty() {
@@ -123,9 +140,15 @@ fn check_engine(check: &mut Checker, file: &raw::File) {
 
 fn node_name(check: &mut Checker, node: Option<String>) -> String {
     let node = node.unwrap_or_else(|| "node1".into());
-    let good = !node.is_empty() && node.len() <= 64 && node.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    let good = !node.is_empty()
+        && node.len() <= 64
+        && node.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
     if !good {
-        check.problem("node", format!("`{node}` is no node name"), "use letters, digits, `-`, `_` and `.`, at most 64");
+        check.problem(
+            "node",
+            format!("`{node}` is no node name"),
+            "use letters, digits, `-`, `_` and `.`, at most 64",
+        );
     }
     node
 }
@@ -152,9 +175,17 @@ fn hostname(check: &mut Checker, hostname: Option<String>) -> String {
 fn check_tls_files(check: &mut Checker, tls: Option<&ingress::TlsFiles>) {
     for (key, path) in tls.iter().flat_map(|t| [("tls.certificate", &t.certificate), ("tls.key", &t.key)]) {
         match std::fs::read_to_string(path) {
-            Err(error) => check.problem(key, format!("{} cannot be read: {error}", path.display()), "give the path of a PEM file that mailweir may read"),
+            Err(error) => check.problem(
+                key,
+                format!("{} cannot be read: {error}", path.display()),
+                "give the path of a PEM file that mailweir may read",
+            ),
             Ok(text) if !text.contains("-----BEGIN ") => {
-                check.problem(key, format!("{} is no PEM file", path.display()), "convert it with `openssl x509` or `openssl pkcs8` to PEM");
+                check.problem(
+                    key,
+                    format!("{} is no PEM file", path.display()),
+                    "convert it with `openssl x509` or `openssl pkcs8` to PEM",
+                );
             }
             Ok(_) => {}
         }
@@ -171,21 +202,42 @@ fn listeners(check: &mut Checker, raw: &[raw::Listener], has_tls: bool) -> Vec<i
             Some("implicit") => ingress::ListenerTls::Implicit,
             Some("none") => ingress::ListenerTls::None,
             Some(other) => {
-                check.problem(key("tls"), format!("`{other}` is no kind of TLS"), "use \"starttls\", \"implicit\" or \"none\"");
+                check.problem(
+                    key("tls"),
+                    format!("`{other}` is no kind of TLS"),
+                    "use \"starttls\", \"implicit\" or \"none\"",
+                );
                 ingress::ListenerTls::None
             }
         };
         if tls != ingress::ListenerTls::None && !has_tls {
-            check.problem(key("tls"), "needs a certificate", "set [tls] certificate and key, or tls = \"none\" for this listener");
+            check.problem(
+                key("tls"),
+                "needs a certificate",
+                "set [tls] certificate and key, or tls = \"none\" for this listener",
+            );
         }
         let proxy_protocol_from = raw::ip_networks(&listener.proxy_protocol_from).unwrap_or_else(|bad| {
-            check.problem(key("proxy_protocol_from"), format!("`{bad}` is no address range"), "write it as \"192.0.2.0/28\"");
+            check.problem(
+                key("proxy_protocol_from"),
+                format!("`{bad}` is no address range"),
+                "write it as \"192.0.2.0/28\"",
+            );
             Vec::new()
         });
         if bind.port() != 0 && listeners.iter().any(|other| other.bind == bind) {
-            check.problem(key("bind"), format!("{bind} stands twice"), "give every listener its own address and port");
+            check.problem(
+                key("bind"),
+                format!("{bind} stands twice"),
+                "give every listener its own address and port",
+            );
         }
-        listeners.push(ingress::ListenerConfig { bind, tls, proxy_protocol_from, auth_without_tls: listener.auth_without_tls });
+        listeners.push(ingress::ListenerConfig {
+            bind,
+            tls,
+            proxy_protocol_from,
+            auth_without_tls: listener.auth_without_tls,
+        });
     }
     if listeners.is_empty() {
         let default = |port, tls| ingress::ListenerConfig {
@@ -195,7 +247,10 @@ fn listeners(check: &mut Checker, raw: &[raw::Listener], has_tls: bool) -> Vec<i
             auth_without_tls: false,
         };
         if has_tls {
-            return vec![default(587, ingress::ListenerTls::StartTls), default(465, ingress::ListenerTls::Implicit)];
+            return vec![
+                default(587, ingress::ListenerTls::StartTls),
+                default(465, ingress::ListenerTls::Implicit),
+            ];
         }
         check.problem(
             "ingress.listener",
@@ -212,7 +267,11 @@ fn min_free(check: &mut Checker, text: Option<&str>) -> u64 {
     match text.parse::<bytesize::ByteSize>() {
         Ok(size) => size.as_u64(),
         Err(_) => {
-            check.problem("log.min_free", format!("`{text}` is no size"), "write a number and a unit, as \"1GiB\"");
+            check.problem(
+                "log.min_free",
+                format!("`{text}` is no size"),
+                "write a number and a unit, as \"1GiB\"",
+            );
             default
         }
     }
@@ -222,18 +281,32 @@ fn delivery(check: &mut Checker, raw: raw::Delivery) -> Delivery {
     if let Some(host) = &raw.relay_host
         && host.rsplit_once(':').is_none_or(|(name, port)| name.is_empty() || port.parse::<u16>().is_err())
     {
-        check.problem("delivery.relay_host", format!("`{host}` is no host and port"), "write it as \"127.0.0.1:2600\"");
+        check.problem(
+            "delivery.relay_host",
+            format!("`{host}` is no host and port"),
+            "write it as \"127.0.0.1:2600\"",
+        );
     }
-    let dns_servers = raw.dns_servers.iter().enumerate().map(|(index, text)| dns_server(check, index, text)).collect();
+    let dns_servers =
+        raw.dns_servers.iter().enumerate().map(|(index, text)| dns_server(check, index, text)).collect();
     let retry = raw.retry.unwrap_or_default();
-    let retry = retry.iter().map(|text| check.duration("delivery.retry", Some(text), Duration::from_secs(300))).collect::<Vec<_>>();
+    let retry = retry
+        .iter()
+        .map(|text| check.duration("delivery.retry", Some(text), Duration::from_secs(300)))
+        .collect::<Vec<_>>();
     if retry.iter().any(Duration::is_zero) {
         check.problem("delivery.retry", "a delay of zero would hammer the receiver", "use at least \"1s\"");
     }
     if let Some(file) = raw.tls_roots_file.as_ref().filter(|file| !file.is_file()) {
-        check.problem("delivery.tls_roots_file", format!("{} is no file", file.display()), "give a PEM file of root certificates");
+        check.problem(
+            "delivery.tls_roots_file",
+            format!("{} is no file", file.display()),
+            "give a PEM file of root certificates",
+        );
     }
-    let connect_timeout = raw.connect_timeout.map(|text| check.duration("delivery.connect_timeout", Some(&text), Duration::from_secs(30)));
+    let connect_timeout = raw
+        .connect_timeout
+        .map(|text| check.duration("delivery.connect_timeout", Some(&text), Duration::from_secs(30)));
     Delivery {
         relay_host: raw.relay_host,
         dns_servers,
@@ -254,7 +327,11 @@ fn delivery(check: &mut Checker, raw: raw::Delivery) -> Delivery {
 fn dns_server(check: &mut Checker, index: usize, text: &str) -> SocketAddr {
     let with_port = text.parse::<std::net::IpAddr>().map(|ip| SocketAddr::new(ip, 53));
     with_port.or_else(|_| text.parse()).unwrap_or_else(|_| {
-        check.problem(format!("delivery.dns_servers[{index}]"), format!("`{text}` is no address"), "write it as \"192.0.2.53\" or \"127.0.0.1:5353\"");
+        check.problem(
+            format!("delivery.dns_servers[{index}]"),
+            format!("`{text}` is no address"),
+            "write it as \"192.0.2.53\" or \"127.0.0.1:5353\"",
+        );
         SocketAddr::from(([127, 0, 0, 1], 53))
     })
 }

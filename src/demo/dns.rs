@@ -59,7 +59,8 @@ impl NameServer {
     }
 
     pub fn add_txt(&self, name: &str, text: &str) {
-        let strings = text.as_bytes().chunks(255).map(|part| String::from_utf8_lossy(part).into_owned()).collect();
+        let strings =
+            text.as_bytes().chunks(255).map(|part| String::from_utf8_lossy(part).into_owned()).collect();
         self.add(name, RData::TXT(TXT::new(strings)));
     }
 
@@ -81,7 +82,9 @@ impl NameServer {
             None => answer.metadata.response_code = ResponseCode::NXDomain,
             Some(records) => {
                 let wanted = records.iter().filter(|data| matches(data, query.query_type()));
-                answer.add_answers(wanted.map(|data| Record::from_rdata(query.name().clone(), 60, data.clone())));
+                answer.add_answers(
+                    wanted.map(|data| Record::from_rdata(query.name().clone(), 60, data.clone())),
+                );
             }
         }
         answer.to_vec().ok()

@@ -74,7 +74,8 @@ impl ClientKey {
     /// # Errors
     /// When no key can be made.
     pub fn generate() -> anyhow::Result<Self> {
-        let pkcs8 = Ed25519Key::generate_pkcs8().map_err(|error| anyhow::anyhow!("the client's key: {error:?}"))?;
+        let pkcs8 =
+            Ed25519Key::generate_pkcs8().map_err(|error| anyhow::anyhow!("the client's key: {error:?}"))?;
         Ok(ClientKey { pkcs8 })
     }
 
@@ -89,11 +90,20 @@ impl ClientKey {
     }
 
     fn key(&self) -> anyhow::Result<Ed25519Key> {
-        Ed25519Key::from_pkcs8_der(&self.pkcs8).map_err(|error| anyhow::anyhow!("the client's key: {error:?}"))
+        Ed25519Key::from_pkcs8_der(&self.pkcs8)
+            .map_err(|error| anyhow::anyhow!("the client's key: {error:?}"))
     }
 }
 
-fn message(from: &str, to: &str, subject: &str, id: &str, now: Timestamp, extra: &str, body: &str) -> Vec<u8> {
+fn message(
+    from: &str,
+    to: &str,
+    subject: &str,
+    id: &str,
+    now: Timestamp,
+    extra: &str,
+    body: &str,
+) -> Vec<u8> {
     format!(
         "{extra}From: {from}\r\nTo: {to}\r\nSubject: {subject}\r\nDate: {}\r\nMessage-ID: <{id}>\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n{body}\r\n",
         now.rfc5322()
@@ -104,12 +114,24 @@ fn message(from: &str, to: &str, subject: &str, id: &str, now: Timestamp, extra:
 fn clean_server(round: usize, now: Timestamp) -> Item {
     let account = ["anna@florist.example", "office@lawyers.example", "info@bakery.example"][round % 3];
     let to = format!("guest{round}@inbox.example");
-    let extra = format!("X-AuthUser: {account}\r\nReceived: from [192.0.2.{}] (helo=laptop) by server1.hoster.example with esmtpa (Exim 4.96) id 1abcde-{round:06}-AB; {}\r\n", round % 250, now.rfc5322());
+    let extra = format!(
+        "X-AuthUser: {account}\r\nReceived: from [192.0.2.{}] (helo=laptop) by server1.hoster.example with esmtpa (Exim 4.96) id 1abcde-{round:06}-AB; {}\r\n",
+        round % 250,
+        now.rfc5322()
+    );
     Item {
         what: "from an account of a shared server",
         sender: Sender::Server,
         reverse_path: account.into(),
-        message: message(account, &to, "Your appointment on Friday", &format!("clean-s{round}@server1.hoster.example"), now, &extra, "Dear customer,\r\n\r\nwe look forward to seeing you on Friday at ten.\r\n\r\nKind regards"),
+        message: message(
+            account,
+            &to,
+            "Your appointment on Friday",
+            &format!("clean-s{round}@server1.hoster.example"),
+            now,
+            &extra,
+            "Dear customer,\r\n\r\nwe look forward to seeing you on Friday at ten.\r\n\r\nKind regards",
+        ),
         recipients: vec![to],
         expected: Expected::Delivered,
     }
@@ -121,7 +143,15 @@ fn clean_domain(round: usize, now: Timestamp) -> Item {
         what: "an order confirmation to two recipients",
         sender: Sender::Domain,
         reverse_path: "sales@shop.example".into(),
-        message: message("Shop <sales@shop.example>", &to.join(", "), &format!("Order {} confirmed", 10_000 + round), &format!("clean-d{round}@shop.example"), now, "", "Thank you for your order. It leaves our warehouse tomorrow."),
+        message: message(
+            "Shop <sales@shop.example>",
+            &to.join(", "),
+            &format!("Order {} confirmed", 10_000 + round),
+            &format!("clean-d{round}@shop.example"),
+            now,
+            "",
+            "Thank you for your order. It leaves our warehouse tomorrow.",
+        ),
         recipients: to,
         expected: Expected::Delivered,
     }
@@ -133,7 +163,15 @@ fn clean_mailbox(round: usize, now: Timestamp) -> Item {
         what: "a letter with umlauts",
         sender: Sender::Mailbox,
         reverse_path: "orders@shop.example".into(),
-        message: message("orders@shop.example", &to, "=?utf-8?Q?Gr=C3=BC=C3=9Fe?=", &format!("clean-m{round}@shop.example"), now, "", "Schöne Grüße aus Köln.\r\n.\u{2e} a line with dots"),
+        message: message(
+            "orders@shop.example",
+            &to,
+            "=?utf-8?Q?Gr=C3=BC=C3=9Fe?=",
+            &format!("clean-m{round}@shop.example"),
+            now,
+            "",
+            "Schöne Grüße aus Köln.\r\n.\u{2e} a line with dots",
+        ),
         recipients: vec![to],
         expected: Expected::Delivered,
     }
@@ -142,7 +180,15 @@ fn clean_mailbox(round: usize, now: Timestamp) -> Item {
 fn client_signed(round: usize, now: Timestamp, key: &ClientKey) -> anyhow::Result<Item> {
     let to = format!("reader{round}@inbox.example");
     let from = "desk@newsroom.example";
-    let unsigned = message(from, &to, "Morning briefing", &format!("signed-{round}@newsroom.example"), now, "", "Today in the news: nothing happened.");
+    let unsigned = message(
+        from,
+        &to,
+        "Morning briefing",
+        &format!("signed-{round}@newsroom.example"),
+        now,
+        "",
+        "Today in the news: nothing happened.",
+    );
     let signature = DkimSigner::from_key(key.key()?)
         .domain("newsroom.example")
         .selector("client")
@@ -167,7 +213,15 @@ fn deferred(round: usize, now: Timestamp) -> Item {
         what: "to a receiver that first defers",
         sender: Sender::Domain,
         reverse_path: "sales@shop.example".into(),
-        message: message("sales@shop.example", &to, "Your parcel", &format!("slow-{round}@shop.example"), now, "", "It is on its way."),
+        message: message(
+            "sales@shop.example",
+            &to,
+            "Your parcel",
+            &format!("slow-{round}@shop.example"),
+            now,
+            "",
+            "It is on its way.",
+        ),
         recipients: vec![to],
         expected: Expected::Delivered,
     }
@@ -179,7 +233,15 @@ fn bounced(round: usize, now: Timestamp) -> Item {
         what: "to a mailbox that does not exist",
         sender: Sender::Mailbox,
         reverse_path: "orders@shop.example".into(),
-        message: message("orders@shop.example", &to, "Are you there?", &format!("bounce-{round}@shop.example"), now, "", "Hello?"),
+        message: message(
+            "orders@shop.example",
+            &to,
+            "Are you there?",
+            &format!("bounce-{round}@shop.example"),
+            now,
+            "",
+            "Hello?",
+        ),
         recipients: vec![to],
         expected: Expected::Bounced,
     }
@@ -191,7 +253,15 @@ fn malformed(round: usize, now: Timestamp) -> Item {
         what: "malformed: two Subject fields",
         sender: Sender::Server,
         reverse_path: "forum@bakery.example".into(),
-        message: message("forum@bakery.example", &to, "One", &format!("bad-{round}@bakery.example"), now, "X-PHP-Originating-Script: 1001:mailer.php\r\nSubject: Two\r\n", "Hi"),
+        message: message(
+            "forum@bakery.example",
+            &to,
+            "One",
+            &format!("bad-{round}@bakery.example"),
+            now,
+            "X-PHP-Originating-Script: 1001:mailer.php\r\nSubject: Two\r\n",
+            "Hi",
+        ),
         recipients: vec![to],
         expected: Expected::Blocked,
     }
@@ -203,7 +273,15 @@ fn blocked_sender(round: usize, now: Timestamp) -> Item {
         what: "from a blocked address",
         sender: Sender::Domain,
         reverse_path: "casino@shop.example".into(),
-        message: message("casino@shop.example", &to, "You won", &format!("casino-{round}@shop.example"), now, "", "Click here."),
+        message: message(
+            "casino@shop.example",
+            &to,
+            "You won",
+            &format!("casino-{round}@shop.example"),
+            now,
+            "",
+            "Click here.",
+        ),
         recipients: vec![to],
         expected: Expected::Blocked,
     }
@@ -215,7 +293,15 @@ fn spam(round: usize, now: Timestamp) -> Item {
         what: "spam from a hacked account",
         sender: Sender::Server,
         reverse_path: "hacked@florist.example".into(),
-        message: message("hacked@florist.example", &to, "Cheap", &format!("spam-{round}@florist.example"), now, "X-AuthUser: hacked@florist.example\r\n", GTUBE),
+        message: message(
+            "hacked@florist.example",
+            &to,
+            "Cheap",
+            &format!("spam-{round}@florist.example"),
+            now,
+            "X-AuthUser: hacked@florist.example\r\n",
+            GTUBE,
+        ),
         recipients: vec![to],
         expected: Expected::Blocked,
     }

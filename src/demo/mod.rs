@@ -51,11 +51,15 @@ pub async fn run(arguments: DemoArguments) -> anyhow::Result<ExitCode> {
     let config = Config::load(&site.config_file)?;
     let mut pipeline = crate::pipeline::start(&config, Arc::new(SystemClock)).await?;
     let metrics = pipeline.http.map_or_else(String::new, |address| address.to_string());
-    println!("Mailweir takes mail at {} and serves metrics at http://{metrics}/metrics", join(&pipeline.smtp));
+    println!(
+        "Mailweir takes mail at {} and serves metrics at http://{metrics}/metrics",
+        join(&pipeline.smtp)
+    );
     site.apply_settings(&config).await?;
     let client_key = messages::ClientKey::generate()?;
     site.publish_client_key(&client_key)?;
-    let items = messages::batch(arguments.rounds.clamp(1, 1000), eventlog::Clock::now(&SystemClock), &client_key)?;
+    let items =
+        messages::batch(arguments.rounds.clamp(1, 1000), eventlog::Clock::now(&SystemClock), &client_key)?;
     let address = pipeline.smtp[0];
     let (answers, outcome) = tokio::select! {
         error = pipeline.failed() => return Err(error),
@@ -85,7 +89,9 @@ async fn send_and_wait(
     site: &Site,
 ) -> anyhow::Result<(Vec<Answer>, report::Outcome)> {
     let bar = ProgressBar::new(items.len() as u64);
-    bar.set_style(ProgressStyle::with_template("{msg:<10} [{bar:40}] {pos}/{len} {elapsed}")?.progress_chars("=> "));
+    bar.set_style(
+        ProgressStyle::with_template("{msg:<10} [{bar:40}] {pos}/{len} {elapsed}")?.progress_chars("=> "),
+    );
     bar.set_message("sending");
     let answers = sender::send_all(items, address, &bar).await;
     bar.set_message("delivering");

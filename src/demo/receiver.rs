@@ -47,7 +47,9 @@ impl Receiver {
     pub async fn start(shutdown: CancellationToken) -> anyhow::Result<(Self, SocketAddr)> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("the demo's receiving server")?;
         let address = listener.local_addr()?;
-        let receiver = Receiver { shared: Arc::new(Shared { tls: super::certificate::acceptor()?, state: Mutex::default() }) };
+        let receiver = Receiver {
+            shared: Arc::new(Shared { tls: super::certificate::acceptor()?, state: Mutex::default() }),
+        };
         let serving = receiver.clone();
         tokio::spawn(async move {
             loop {
@@ -84,7 +86,11 @@ impl Receiver {
         Ok(())
     }
 
-    async fn converse<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: &mut BufReader<S>, over_tls: bool) -> anyhow::Result<Next> {
+    async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: &mut BufReader<S>,
+        over_tls: bool,
+    ) -> anyhow::Result<Next> {
         let mut recipients: Vec<String> = Vec::new();
         let mut line = String::new();
         loop {
@@ -124,7 +130,8 @@ impl Receiver {
     }
 
     fn recipient(&self, line: &str, recipients: &mut Vec<String>) -> String {
-        let path = line.split_once('<').and_then(|(_, rest)| rest.split_once('>')).map_or("", |(path, _)| path);
+        let path =
+            line.split_once('<').and_then(|(_, rest)| rest.split_once('>')).map_or("", |(path, _)| path);
         if path.starts_with("nobody@") {
             return "550 5.1.1 no such user here".into();
         }

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use mail_auth::{AuthenticatedMessage, DkimResult, MessageAuthenticator};
 use mail_auth::hickory_resolver::config::{NameServerConfig, ResolverConfig, ResolverOpts};
+use mail_auth::{AuthenticatedMessage, DkimResult, MessageAuthenticator};
 use reporter::store::query::LogLine;
 
 use super::messages::{Expected, Item};
@@ -26,7 +26,12 @@ pub struct Outcome {
 impl Outcome {
     /// # Errors
     /// When the node does not answer.
-    pub async fn read(config: &Config, site: &Site, items: &[Item], answers: &[Answer]) -> anyhow::Result<Self> {
+    pub async fn read(
+        config: &Config,
+        site: &Site,
+        items: &[Item],
+        answers: &[Answer],
+    ) -> anyhow::Result<Self> {
         let query = [("limit", "100000".to_owned()), ("own", "true".to_owned())];
         let all: Vec<LogLine> = client(config).get("/v1/log", &query).await?;
         let (own, theirs): (Vec<_>, Vec<_>) = all.into_iter().partition(|line| line.own);
@@ -34,8 +39,10 @@ impl Outcome {
         for line in theirs {
             lines.entry(line.message_id.clone()).or_default().push(line);
         }
-        let mut outcome = Outcome { lines, own, received: site.receiver.received(), finished: 0, expected_own: 0 };
-        outcome.finished = items.iter().zip(answers).filter(|(item, answer)| outcome.is_finished(item, answer)).count();
+        let mut outcome =
+            Outcome { lines, own, received: site.receiver.received(), finished: 0, expected_own: 0 };
+        outcome.finished =
+            items.iter().zip(answers).filter(|(item, answer)| outcome.is_finished(item, answer)).count();
         let bounces = items.iter().filter(|item| item.expected == Expected::Bounced).count();
         outcome.expected_own = bounces + items.iter().filter(|item| item.what.starts_with("spam")).count();
         Ok(outcome)
@@ -53,24 +60,40 @@ impl Outcome {
 
     fn is_finished(&self, item: &Item, answer: &Answer) -> bool {
         let lines = self.lines_of(answer);
-        matches!(answer, Answer::Failed { .. }) || (lines.len() == item.recipients.len() && lines.iter().all(|line| line.outcome != "queued"))
+        matches!(answer, Answer::Failed { .. })
+            || (lines.len() == item.recipients.len() && lines.iter().all(|line| line.outcome != "queued"))
     }
 
     /// Whether an item came out as it must; the reason when it did not.
     fn verify(&self, item: &Item, answer: &Answer) -> Result<(), String> {
         let lines = self.lines_of(answer);
-        let all = |outcome: &str| lines.len() == item.recipients.len() && lines.iter().all(|line| line.outcome == outcome);
+        let all = |outcome: &str| {
+            lines.len() == item.recipients.len() && lines.iter().all(|line| line.outcome == outcome)
+        };
         let arrived = |recipient: &String| {
             let id = lines.first().and_then(|line| line.header_message_id.clone()).unwrap_or_default();
-            self.received.iter().filter(|r| r.recipients.contains(recipient) && contains(&r.message, &id)).count()
+            self.received
+                .iter()
+                .filter(|r| r.recipients.contains(recipient) && contains(&r.message, &id))
+                .count()
         };
         let good = match (item.expected, answer) {
-            (Expected::Delivered, Answer::Accepted { .. }) => all("delivered") && item.recipients.iter().all(|r| arrived(r) == 1),
-            (Expected::Bounced, Answer::Accepted { .. }) => all("failed") && item.recipients.iter().all(|r| arrived(r) == 0),
-            (Expected::Blocked, Answer::Refused { .. }) => all("quarantined") && item.recipients.iter().all(|r| arrived(r) == 0),
+            (Expected::Delivered, Answer::Accepted { .. }) => {
+                all("delivered") && item.recipients.iter().all(|r| arrived(r) == 1)
+            }
+            (Expected::Bounced, Answer::Accepted { .. }) => {
+                all("failed") && item.recipients.iter().all(|r| arrived(r) == 0)
+            }
+            (Expected::Blocked, Answer::Refused { .. }) => {
+                all("quarantined") && item.recipients.iter().all(|r| arrived(r) == 0)
+            }
             _ => false,
         };
-        if good { Ok(()) } else { Err(format!("{}: answered {answer:?}, log says {:?}", item.what, outcomes(lines))) }
+        if good {
+            Ok(())
+        } else {
+            Err(format!("{}: answered {answer:?}, log says {:?}", item.what, outcomes(lines)))
+        }
     }
 }
 
@@ -123,8 +146,16 @@ pub async fn summarise(items: &[Item], answers: &[Answer], outcome: &Outcome, si
         signed,
         signatures_valid,
         deferrals: outcome.lines.values().flatten().map(|line| u64::from(line.tries.saturating_sub(1))).sum(),
-        bounces: outcome.received.iter().filter(|r| contains(&r.message, "report-type=delivery-status")).count(),
-        reports: outcome.received.iter().filter(|r| contains(&r.message, "report-type=feedback-report")).count(),
+        bounces: outcome
+            .received
+            .iter()
+            .filter(|r| contains(&r.message, "report-type=delivery-status"))
+            .count(),
+        reports: outcome
+            .received
+            .iter()
+            .filter(|r| contains(&r.message, "report-type=feedback-report"))
+            .count(),
         problems: Vec::new(),
     };
     for (item, answer) in items.iter().zip(answers) {
@@ -146,7 +177,10 @@ pub async fn summarise(items: &[Item], answers: &[Answer], outcome: &Outcome, si
         summary.problems.push("a bounce or feedback report did not arrive".into());
     }
     if signatures_valid < signed {
-        summary.problems.push(format!("{} messages arrived with a signature that does not verify", signed - signatures_valid));
+        summary.problems.push(format!(
+            "{} messages arrived with a signature that does not verify",
+            signed - signatures_valid
+        ));
     }
     summary
 }
@@ -173,19 +207,49 @@ async fn verify_signatures(received: &[Received], site: &Site) -> (usize, usize)
 
 impl std::fmt::Display for Summary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut table = crate::cli::table::Table::new(&["WHAT WAS SENT", "MESSAGES", "ACCEPTED", "BLOCKED", "WHY", "DELIVERED", "BOUNCED"]);
+        let mut table = crate::cli::table::Table::new(&[
+            "WHAT WAS SENT",
+            "MESSAGES",
+            "ACCEPTED",
+            "BLOCKED",
+            "WHY",
+            "DELIVERED",
+            "BOUNCED",
+        ]);
         for (what, row) in &self.rows {
             let numbers = [row.sent, row.accepted, row.blocked].map(|n| n.to_string());
             let [sent, accepted, blocked] = numbers;
-            table.row(vec![(*what).to_owned(), sent, accepted, blocked, row.why.clone(), row.delivered.to_string(), row.failed.to_string()]);
+            table.row(vec![
+                (*what).to_owned(),
+                sent,
+                accepted,
+                blocked,
+                row.why.clone(),
+                row.delivered.to_string(),
+                row.failed.to_string(),
+            ]);
         }
         writeln!(f, "\n{table}")?;
         let clean = self.rows.values().map(|row| row.sent).sum::<usize>();
         let distinct: HashSet<_> = self.rows.keys().collect();
-        writeln!(f, "{clean} messages of {} kinds; the receiving server took {} messages, {} of them under TLS", distinct.len(), self.received, self.under_tls)?;
-        writeln!(f, "signed: {} arrived with a DKIM signature, {} of them verify", self.signed, self.signatures_valid)?;
+        writeln!(
+            f,
+            "{clean} messages of {} kinds; the receiving server took {} messages, {} of them under TLS",
+            distinct.len(),
+            self.received,
+            self.under_tls
+        )?;
+        writeln!(
+            f,
+            "signed: {} arrived with a DKIM signature, {} of them verify",
+            self.signed, self.signatures_valid
+        )?;
         writeln!(f, "deferred and tried again: {}", self.deferrals)?;
-        writeln!(f, "bounces (DSN) sent back: {}; feedback reports (ARF) to the abuse desk: {}", self.bounces, self.reports)?;
+        writeln!(
+            f,
+            "bounces (DSN) sent back: {}; feedback reports (ARF) to the abuse desk: {}",
+            self.bounces, self.reports
+        )?;
         if self.problems.is_empty() {
             writeln!(f, "Every message reached its one terminal outcome.")?;
         } else {

@@ -43,7 +43,8 @@ pub async fn send_all(items: &[Item], address: SocketAddr, bar: &ProgressBar) ->
     let sends = items.iter().map(|item| {
         let bar = Arc::clone(&bar);
         async move {
-            let answer = send(item, address).await.unwrap_or_else(|error| Answer::Failed { why: error.to_string() });
+            let answer =
+                send(item, address).await.unwrap_or_else(|error| Answer::Failed { why: error.to_string() });
             bar.inc(1);
             answer
         }
@@ -61,7 +62,9 @@ async fn send(item: &Item, address: SocketAddr) -> anyhow::Result<Answer> {
         // The server is known by its address, and needs no login.
         Sender::Server => builder.local_ip(IpAddr::from([127, 0, 0, 2])),
         Sender::Domain => builder.credentials(("shop.example".to_owned(), PASSWORD_OF_DOMAIN.to_owned())),
-        Sender::Mailbox => builder.credentials(("orders@shop.example".to_owned(), PASSWORD_OF_MAILBOX.to_owned())),
+        Sender::Mailbox => {
+            builder.credentials(("orders@shop.example".to_owned(), PASSWORD_OF_MAILBOX.to_owned()))
+        }
     };
     let mut client = builder.connect().await?;
     let parameters = Parameters::new();
@@ -86,4 +89,3 @@ async fn send(item: &Item, address: SocketAddr) -> anyhow::Result<Answer> {
 fn last_word(text: &str) -> String {
     text.split_whitespace().last().unwrap_or_default().to_owned()
 }
-

@@ -15,7 +15,14 @@ use crate::socket::Client;
 
 /// Domains whose mail the receiving server takes; the senders' own are among them, so that bounces and reports arrive.
 const RECEIVING: [&str; 8] = [
-    "inbox.example", "inbox0.example", "inbox1.example", "slow.example", "shop.example", "newsroom.example", "florist.example", "hoster.example",
+    "inbox.example",
+    "inbox0.example",
+    "inbox1.example",
+    "slow.example",
+    "shop.example",
+    "newsroom.example",
+    "florist.example",
+    "hoster.example",
 ];
 pub const PASSWORD_OF_DOMAIN: &str = "correct-horse-battery";
 pub const PASSWORD_OF_MAILBOX: &str = "staple-tray-lantern";
@@ -32,7 +39,8 @@ impl Site {
     /// When a port or the directory cannot be had.
     pub async fn set_up(shutdown: CancellationToken) -> anyhow::Result<Self> {
         let directory = std::env::temp_dir().join(format!("mailweir-demo-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).with_context(|| format!("{} cannot be made", directory.display()))?;
+        std::fs::create_dir_all(&directory)
+            .with_context(|| format!("{} cannot be made", directory.display()))?;
         super::certificate::write_files(&directory, "smtp.hoster.example")?;
         let (receiver, receiving) = Receiver::start(shutdown.clone()).await?;
         let names = NameServer::default();
@@ -63,8 +71,12 @@ impl Site {
         let client = client(config);
         let file = SettingsFile::load(&self.config_file.with_file_name("settings.toml"))?;
         let plan: PlanAnswer = client.post("/v1/settings/plan", &file).await?;
-        let applied: ApplyAnswer = client.post("/v1/settings/apply", &ApplyRequest { file, expected_version: plan.version }).await?;
-        println!("Settings applied: {} entries, two domains and three outgoing users among them", applied.diff.len());
+        let applied: ApplyAnswer =
+            client.post("/v1/settings/apply", &ApplyRequest { file, expected_version: plan.version }).await?;
+        println!(
+            "Settings applied: {} entries, two domains and three outgoing users among them",
+            applied.diff.len()
+        );
         let keys: DkimKeys = client.get("/v1/dkim", &[]).await?;
         keys.keys.iter().for_each(|key| self.names.add_txt(&key.record.name, &key.record.value));
         Ok(())
@@ -85,11 +97,24 @@ impl Site {
 
     pub fn print_ways_on(&self, config: &Config) {
         let file = self.config_file.display();
-        println!("\nTo look further, run `mailweir demo --stay`, and beside it, with its own file in place of this one:");
-        for verb in ["log", "trace ID", "quarantine", "identities", "stats --group-by identity", "queue", "settings --changes"] {
+        println!(
+            "\nTo look further, run `mailweir demo --stay`, and beside it, with its own file in place of this one:"
+        );
+        for verb in [
+            "log",
+            "trace ID",
+            "quarantine",
+            "identities",
+            "stats --group-by identity",
+            "queue",
+            "settings --changes",
+        ] {
             println!("  mailweir {verb} --config {file}");
         }
-        println!("Everything is under {}; remove it when you are done.", config.data_dir.parent().unwrap_or(&config.data_dir).display());
+        println!(
+            "Everything is under {}; remove it when you are done.",
+            config.data_dir.parent().unwrap_or(&config.data_dir).display()
+        );
     }
 }
 

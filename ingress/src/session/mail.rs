@@ -95,10 +95,10 @@ fn mail_parameters(parameters: &[Parameter]) -> Result<MailParameters, SmtpReply
         match (keyword.as_str(), value.as_deref()) {
             ("SIZE", Some(value)) => parsed.size = Some(value.parse().map_err(|_| bad(keyword))?),
             ("BODY", Some(value)) if value.eq_ignore_ascii_case("7BIT") => {
-                parsed.body_type = BodyType::SevenBit
+                parsed.body_type = BodyType::SevenBit;
             }
             ("BODY", Some(value)) if value.eq_ignore_ascii_case("8BITMIME") => {
-                parsed.body_type = BodyType::EightBitMime
+                parsed.body_type = BodyType::EightBitMime;
             }
             ("BODY", _) => return Err(reply(501, (5, 5, 4), "BODY is 7BIT or 8BITMIME")),
             ("SMTPUTF8", None) => parsed.smtputf8 = true,
