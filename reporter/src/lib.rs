@@ -7,6 +7,7 @@ pub mod arf;
 mod error;
 pub mod feedback;
 mod metrics;
+mod patience;
 pub mod queries;
 pub mod rows;
 mod statistics;

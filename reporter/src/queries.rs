@@ -109,9 +109,12 @@ async fn statistics(
 async fn story(State(context): State<Context>, Path(id): Path<String>) -> Result<Response, Error> {
     let message_ids = ask(&context, move |store| store.find(&id)).await?;
     let events = match message_ids.first().cloned() {
-        Some(first) => ask(&context, move |store| store.events(&first)).await?,
+        Some(newest) => {
+            let id = newest.clone();
+            let events = ask(&context, move |store| store.events(&id)).await?;
+            trace::read(&context.log, &newest, events).await?
+        }
         None => Vec::new(),
     };
-    let events = trace::read(&context.log, events).await?;
     Ok(Json(Trace { message_ids, events }).into_response())
 }

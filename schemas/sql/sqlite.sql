@@ -11,7 +11,7 @@ CREATE TABLE recipients (
     user              TEXT    NOT NULL,
     domain            TEXT    NOT NULL,
     identity          TEXT    NOT NULL,
-    reverse_path      TEXT    NOT NULL,
+    reverse_path      TEXT    NOT NULL,             -- '' for the null reverse-path
     from_domain       TEXT,
     destination       TEXT    NOT NULL,             -- domain of the recipient
     classification    TEXT    NOT NULL,
@@ -25,7 +25,7 @@ CREATE TABLE recipients (
     remote            TEXT,                         -- host and address that gave it
     egress            TEXT,
     PRIMARY KEY (message_id, recipient)
-) WITHOUT ROWID;
+);
 CREATE INDEX recipients_accepted_at ON recipients (accepted_at);
 CREATE INDEX recipients_client_queue_id ON recipients (client_queue_id) WHERE client_queue_id IS NOT NULL;
 CREATE INDEX recipients_header_message_id ON recipients (header_message_id) WHERE header_message_id IS NOT NULL;
@@ -38,33 +38,34 @@ CREATE TABLE hourly (
     identity       TEXT    NOT NULL,
     from_domain    TEXT    NOT NULL,                -- '' when there is none
     destination    TEXT    NOT NULL,
-    classification TEXT    NOT NULL,
+    classification TEXT    NOT NULL,                -- the verdict
     messages       INTEGER NOT NULL DEFAULT 0,      -- counted at the destination of the first recipient
     recipients     INTEGER NOT NULL DEFAULT 0,
-    bytes          INTEGER NOT NULL DEFAULT 0,
+    bytes          INTEGER NOT NULL DEFAULT 0,      -- of messages, counted where they are
     quarantined    INTEGER NOT NULL DEFAULT 0,      -- recipients, now; one that is released leaves
     delivered      INTEGER NOT NULL DEFAULT 0,      -- recipients
-    failed         INTEGER NOT NULL DEFAULT 0,      -- recipients
+    failed         INTEGER NOT NULL DEFAULT 0,      -- recipients; these bounced
     removed        INTEGER NOT NULL DEFAULT 0,      -- recipients
     deferrals      INTEGER NOT NULL DEFAULT 0,      -- tries, not recipients
     PRIMARY KEY (hour, domain, user, identity, from_domain, destination, classification)
-) WITHOUT ROWID;
-CREATE INDEX hourly_domain ON hourly (domain, hour);
+);
 
+-- An event is entered once: what stands here was applied to the tables above.
 CREATE TABLE events (
-    message_id TEXT    NOT NULL,
-    at         INTEGER NOT NULL,
-    topic      TEXT    NOT NULL,
-    partition  INTEGER NOT NULL,
-    offset     INTEGER NOT NULL,
-    PRIMARY KEY (message_id, topic, partition, offset)
+    message_id    TEXT    NOT NULL,
+    event_id      TEXT    NOT NULL,                 -- unique within the message
+    at            INTEGER NOT NULL,
+    topic         TEXT    NOT NULL,
+    log_partition INTEGER NOT NULL,
+    log_offset    INTEGER NOT NULL,
+    PRIMARY KEY (message_id, event_id)
 ) WITHOUT ROWID;
 CREATE INDEX events_at ON events (at);
 
 -- The next offset to read, moved in the same transaction as what was read.
 CREATE TABLE offsets (
-    topic     TEXT    NOT NULL,
-    partition INTEGER NOT NULL,
-    next      INTEGER NOT NULL,
-    PRIMARY KEY (topic, partition)
+    topic         TEXT    NOT NULL,
+    log_partition INTEGER NOT NULL,
+    next          INTEGER NOT NULL,
+    PRIMARY KEY (topic, log_partition)
 ) WITHOUT ROWID;

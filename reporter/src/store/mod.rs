@@ -1,31 +1,60 @@
-//! The statistics store: what it must do, and the engines. Product queries are written once, against the same tables.
+//! The statistics store: what it must do, and the engines. Product queries are written once, in `sql`, against the
+//! same tables.
 
 pub mod query;
+mod sql;
 pub mod sqlite;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use schemas::{Position, Timestamp, Topic};
+use schemas::topics::TopicPartition;
+use schemas::{Position, Timestamp};
 
 use crate::rows::Change;
 use crate::{Config, Error};
 use query::{Group, LogFilter, LogLine, StatsFilter, StatsLine};
 
+/// A batch of events, and which part of the log they are.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    pub changes: Vec<Change>,
+    /// One entry per partition.
+    pub covered: Vec<Covered>,
+}
+
+/// A stretch of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Covered {
+    pub at: TopicPartition,
+    /// Its first offset: the store must have taken everything before.
+    pub from: u64,
+    /// The offset after its last record.
+    pub next: u64,
+}
+
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inserted {
+    Taken,
+    /// Nothing was taken: the store lacks events before the batch. It was deleted, or lost its last batches in a crash.
+    Behind,
+}
+
 /// A store. Calls block; callers use threads that may.
 pub trait StatsStore: Send + Sync + 'static {
-    /// Takes a batch: rows, rollups, the index of events, and the offsets behind it, in one transaction. A change at an
-    /// offset that was taken before changes nothing.
+    /// Takes a batch: rows, rollups, the index of events, and the offsets behind it, in one transaction. An event that
+    /// was taken before, by its id, changes nothing.
     ///
     /// # Errors
     /// `Store`: nothing was taken, try again.
-    fn insert(&self, changes: &[Change], next: &[(Topic, u32, u64)]) -> Result<(), Error>;
+    fn insert(&self, batch: &Batch) -> Result<Inserted, Error>;
 
-    /// The next offset to read, by topic and partition.
+    /// The next offset to read of each partition; one that is not named begins at 0.
     ///
     /// # Errors
     /// `Store`.
-    fn offsets(&self) -> Result<HashMap<(Topic, u32), u64>, Error>;
+    fn offsets(&self) -> Result<HashMap<TopicPartition, u64>, Error>;
 
     /// The message log, newest first.
     ///
@@ -33,13 +62,13 @@ pub trait StatsStore: Send + Sync + 'static {
     /// `Store`.
     fn log(&self, filter: &LogFilter) -> Result<Vec<LogLine>, Error>;
 
-    /// Sums of the hourly rollups by group, largest first.
+    /// Sums of the hourly rollups by group, largest first; by hour in order of time.
     ///
     /// # Errors
     /// `Store`.
     fn stats(&self, filter: &StatsFilter, group: Group) -> Result<Vec<StatsLine>, Error>;
 
-    /// Ids of the messages that a text names: our id, the client's queue id, or a Message-ID.
+    /// Ids of the messages that a text names, newest first: our id, the client's queue id, or a Message-ID.
     ///
     /// # Errors
     /// `Store`.
@@ -51,13 +80,14 @@ pub trait StatsStore: Send + Sync + 'static {
     /// `Store`.
     fn events(&self, message_id: &str) -> Result<Vec<(Timestamp, Position)>, Error>;
 
-    /// Deletes rows accepted before `limit`, some thousands at a time; returns how many.
+    /// Deletes rows accepted, and hours that ended, before `limit`: some thousands a call; returns how many.
     ///
     /// # Errors
     /// `Store`.
     fn expire(&self, limit: Timestamp) -> Result<usize, Error>;
 
-    /// Replaces an address in every row by `erased`; returns the number of rows.
+    /// Replaces an address (any case) in every row by `erased`; returns the number of rows. The log still has it until
+    /// its retention is over: a store that is made anew from the log must be told again.
     ///
     /// # Errors
     /// `Store`.
