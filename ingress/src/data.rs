@@ -1,167 +1,146 @@
-//! The octets of a message on the wire: end of DATA, dot-unstuffing, bare line ends.
-//!
-//! Only CRLF.CRLF ends DATA (RFC 5321 4.1.1.4). A CR or LF that stands alone is content, is never the start or the end
-//! of a line, and makes the message one to be refused; but the refusal comes after the true end, so that nothing
-//! that follows can be read differently here than where the client thinks it stands.
+//! Taking a message off the wire: the end of DATA, dot-unstuffing (RFC 5321 4.5.2), and bare line ends.
 
-use memchr::memchr2;
+use bytes::BytesMut;
 
-/// What is wrong with a message on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BareLineEnd {
-    Cr,
-    Lf,
-}
-
-/// Reads DATA as it arrives, in pieces of any size.
-#[derive(Clone, Debug)]
-pub struct DataDecoder {
-    at: At,
-    defect: Option<BareLineEnd>,
+/// Takes a message out of DATA. Only CR LF . CR LF ends it; nothing else ever does.
+#[derive(Debug)]
+pub struct Unstuffer {
+    state: State,
+    bare_line_end: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum At {
-    /// After CRLF, or where the data begins.
+enum State {
     LineStart,
-    Text,
-    /// After a CR that may be half of a line end.
-    Cr,
-    /// After a dot at the start of a line; it is not content.
+    /// A dot at the start of a line: to be removed, or the end.
     Dot,
-    /// After such a dot and a CR; the CR has not been given to the sink.
     DotCr,
+    InLine,
+    Cr,
 }
 
-/// How far one call came.
+/// What came of some input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Decoded {
-    /// Octets of the input that belong to the data, the end included; the rest belongs to the next command.
+pub struct Taken {
+    /// Octets of the input that belonged to the message or its end.
     pub consumed: usize,
-    pub finished: bool,
+    /// The end was seen; what follows `consumed` are commands.
+    pub done: bool,
 }
 
-impl Default for DataDecoder {
+impl Default for Unstuffer {
     fn default() -> Self {
-        DataDecoder { at: At::LineStart, defect: None }
+        Unstuffer { state: State::LineStart, bare_line_end: false }
     }
 }
 
-impl DataDecoder {
-    /// Takes the next octets and gives the content in them to `sink`, unstuffed, in as few slices as possible.
-    pub fn decode(&mut self, input: &[u8], mut sink: impl FnMut(&[u8])) -> Decoded {
-        let mut i = 0;
-        // Content from here on has not been given to the sink.
-        let mut kept = 0;
-        while i < input.len() {
-            match self.at {
-                At::Text => match memchr2(b'\r', b'\n', &input[i..]) {
-                    None => i = input.len(),
-                    Some(n) if input[i + n] == b'\r' => {
-                        self.at = At::Cr;
-                        i += n + 1;
+impl Unstuffer {
+    /// Appends the message's octets of `input` to `message`. The input may be cut anywhere.
+    pub fn take(&mut self, input: &[u8], message: &mut BytesMut) -> Taken {
+        let mut at = 0;
+        while at < input.len() {
+            match (self.state, input[at]) {
+                (State::LineStart, b'.') => {
+                    self.state = State::Dot;
+                    at += 1;
+                }
+                (State::Dot, b'\r') => {
+                    self.state = State::DotCr;
+                    at += 1;
+                }
+                (State::DotCr, b'\n') => return Taken { consumed: at + 1, done: true },
+                (State::Cr, b'\n') => {
+                    message.extend_from_slice(b"\r\n");
+                    self.state = State::LineStart;
+                    at += 1;
+                }
+                (State::Cr | State::DotCr, _) => {
+                    self.bare_line_end = true;
+                    message.extend_from_slice(b"\r");
+                    self.state = State::InLine;
+                }
+                (State::LineStart | State::Dot | State::InLine, _) => at += self.line(&input[at..], message),
+            }
+        }
+        Taken { consumed: at, done: false }
+    }
+
+    /// Takes octets of a line up to its CR; returns how many.
+    fn line(&mut self, input: &[u8], message: &mut BytesMut) -> usize {
+        self.state = State::InLine;
+        let mut end = 0;
+        loop {
+            match memchr::memchr2(b'\r', b'\n', &input[end..]) {
+                None => {
+                    message.extend_from_slice(input);
+                    return input.len();
+                }
+                Some(found) if input[end + found] == b'\n' => {
+                    self.bare_line_end = true;
+                    end += found + 1;
+                }
+                Some(found) => {
+                    let cr = end + found;
+                    // The common case, a whole line in one piece, is copied at once with its end and those after it.
+                    if input.get(cr + 1) == Some(&b'\n')
+                        && input.get(cr + 2).is_some_and(|next| *next != b'.')
+                    {
+                        end = cr + 2;
+                        continue;
                     }
-                    Some(n) => {
-                        self.note(BareLineEnd::Lf);
-                        i += n + 1;
-                    }
-                },
-                At::Cr if input[i] == b'\n' => {
-                    self.at = At::LineStart;
-                    i += 1;
-                }
-                At::Cr => {
-                    self.note(BareLineEnd::Cr);
-                    self.at = At::Text;
-                }
-                At::LineStart if input[i] == b'.' => {
-                    sink(&input[kept..i]);
-                    self.at = At::Dot;
-                    i += 1;
-                    kept = i;
-                }
-                At::LineStart => self.at = At::Text,
-                At::Dot if input[i] == b'\r' => {
-                    self.at = At::DotCr;
-                    i += 1;
-                    kept = i;
-                }
-                At::Dot => self.at = At::Text,
-                At::DotCr if input[i] == b'\n' => {
-                    self.at = At::LineStart;
-                    return Decoded { consumed: i + 1, finished: true };
-                }
-                At::DotCr => {
-                    self.note(BareLineEnd::Cr);
-                    sink(b"\r");
-                    self.at = At::Text;
+                    message.extend_from_slice(&input[..cr]);
+                    self.state = State::Cr;
+                    return cr + 1;
                 }
             }
         }
-        if kept < input.len() {
-            sink(&input[kept..]);
-        }
-        Decoded { consumed: input.len(), finished: false }
     }
 
-    /// The first bare line end that was seen.
+    /// A CR without LF, or an LF without CR, was seen.
     #[must_use]
-    pub fn defect(&self) -> Option<BareLineEnd> {
-        self.defect
-    }
-
-    fn note(&mut self, defect: BareLineEnd) {
-        self.defect.get_or_insert(defect);
+    pub fn has_bare_line_end(&self) -> bool {
+        self.bare_line_end
     }
 }
 
-/// Watches the line ends of a message that comes in BDAT chunks (RFC 3030), across their boundaries.
-#[derive(Clone, Debug, Default)]
-pub struct ChunkCheck {
+/// Watches the octets of BDAT for bare line ends.
+#[derive(Debug, Default)]
+pub struct LineEnds {
     after_cr: bool,
-    ends_with_crlf: bool,
-    defect: Option<BareLineEnd>,
+    bare: bool,
 }
 
-impl ChunkCheck {
-    /// Takes the next octets.
-    pub fn update(&mut self, input: &[u8]) {
-        let mut i = 0;
-        while i < input.len() {
-            if self.after_cr {
-                self.after_cr = false;
-                if input[i] == b'\n' {
-                    i += 1;
-                    self.ends_with_crlf = i == input.len();
-                    continue;
-                }
-                self.defect.get_or_insert(BareLineEnd::Cr);
+impl LineEnds {
+    pub fn look(&mut self, input: &[u8]) {
+        let mut at = 0;
+        if self.after_cr && !input.is_empty() {
+            self.after_cr = false;
+            if input[0] == b'\n' {
+                at = 1;
+            } else {
+                self.bare = true;
             }
-            self.ends_with_crlf = false;
-            match memchr2(b'\r', b'\n', &input[i..]) {
-                None => return,
-                Some(n) => {
-                    if input[i + n] == b'\r' {
-                        self.after_cr = true;
-                    } else {
-                        self.defect.get_or_insert(BareLineEnd::Lf);
-                    }
-                    i += n + 1;
+        }
+        while let Some(found) = memchr::memchr2(b'\r', b'\n', &input[at..]) {
+            let found = at + found;
+            match (input[found], input.get(found + 1)) {
+                (b'\r', Some(b'\n')) => at = found + 2,
+                (b'\r', None) => {
+                    self.after_cr = true;
+                    return;
+                }
+                _ => {
+                    self.bare = true;
+                    at = found + 1;
                 }
             }
         }
     }
 
-    /// The first bare line end; after the last chunk also a CR that it ended with.
+    /// A bare CR or LF was seen; `at_end`: nothing more comes.
     #[must_use]
-    pub fn defect(&self, last: bool) -> Option<BareLineEnd> {
-        self.defect.or((last && self.after_cr).then_some(BareLineEnd::Cr))
-    }
-
-    /// `true` when the last two octets were CRLF.
-    #[must_use]
-    pub fn ends_with_crlf(&self) -> bool {
-        self.ends_with_crlf
+    pub fn has_bare(&self, at_end: bool) -> bool {
+        self.bare || (at_end && self.after_cr)
     }
 }
 
@@ -171,122 +150,94 @@ mod tests {
 
     use super::*;
 
-    /// Splits at CRLF and nothing else: slow, and plainly what the RFC says. Content, defect, octets consumed.
-    fn reference(wire: &[u8]) -> Option<(Vec<u8>, bool, usize)> {
-        let mut content = Vec::new();
-        let mut start = 0;
-        loop {
-            let end = start + wire[start..].windows(2).position(|w| w == b"\r\n")?;
-            let line = &wire[start..end];
-            if line == b"." {
-                let bare = |w: &[u8]| {
-                    let bytes = w.iter().enumerate();
-                    bytes.clone().any(|(i, b)| *b == b'\r' && w.get(i + 1) != Some(&b'\n'))
-                        || bytes.clone().any(|(i, b)| *b == b'\n' && (i == 0 || w[i - 1] != b'\r'))
-                };
-                return Some((content, bare(&wire[..end + 2]), end + 2));
-            }
-            content.extend_from_slice(line.strip_prefix(b".").unwrap_or(line));
-            content.extend_from_slice(b"\r\n");
-            start = end + 2;
-        }
-    }
-
-    /// Feeds `wire` in pieces of the given sizes, the sizes being used again and again.
-    fn decode(wire: &[u8], sizes: &[usize]) -> (Vec<u8>, Option<BareLineEnd>, Option<usize>) {
-        let (mut decoder, mut content, mut at) = (DataDecoder::default(), Vec::new(), 0);
-        for size in sizes.iter().cycle() {
-            if at == wire.len() {
-                return (content, decoder.defect(), None);
-            }
-            let piece = &wire[at..wire.len().min(at + size)];
-            let decoded = decoder.decode(piece, |slice| content.extend_from_slice(slice));
-            at += decoded.consumed;
-            if decoded.finished {
-                return (content, decoder.defect(), Some(at));
+    /// Octet by octet, as the RFC reads.
+    fn reference(input: &[u8]) -> (Vec<u8>, Option<usize>) {
+        let end = (0..input.len()).find(|i| {
+            let before_ok = *i == 0 || input[..*i].ends_with(b"\r\n");
+            before_ok && input[*i..].starts_with(b".\r\n")
+        });
+        let whole = &input[..end.unwrap_or(input.len())];
+        let mut out = Vec::new();
+        for (i, byte) in whole.iter().enumerate() {
+            let stuffed = *byte == b'.' && (i == 0 || whole[..i].ends_with(b"\r\n"));
+            if !stuffed {
+                out.push(*byte);
             }
         }
-        unreachable!("sizes are never empty")
+        (out, end.map(|end| end + 3))
     }
 
-    fn wire() -> impl Strategy<Value = Vec<u8>> {
-        let piece = prop_oneof![
-            4 => Just(b"\r\n".to_vec()),
-            2 => Just(b".".to_vec()),
-            1 => Just(b"\r".to_vec()),
-            1 => Just(b"\n".to_vec()),
-            1 => Just(b"\0".to_vec()),
-            3 => Just(b"text".to_vec()),
-            1 => Just(b"\r\n.\r\n".to_vec()),
-        ];
-        prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
+    fn unstuff(pieces: &[&[u8]]) -> (Vec<u8>, Option<usize>, bool) {
+        let mut unstuffer = Unstuffer::default();
+        let mut message = BytesMut::new();
+        let mut consumed = 0;
+        for piece in pieces {
+            let taken = unstuffer.take(piece, &mut message);
+            consumed += taken.consumed;
+            if taken.done {
+                return (message.to_vec(), Some(consumed), unstuffer.has_bare_line_end());
+            }
+        }
+        (message.to_vec(), None, unstuffer.has_bare_line_end())
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
         #[test]
-        fn chunking_changes_nothing_and_the_reference_agrees(
-            wire in wire(),
-            sizes in prop::collection::vec(1_usize..9, 1..6),
-        ) {
-            let (content, defect, end) = decode(&wire, &sizes);
-            match reference(&wire) {
-                Some((expected, bare, consumed)) => {
-                    prop_assert_eq!(content, expected);
-                    prop_assert_eq!(defect.is_some(), bare);
-                    prop_assert_eq!(end, Some(consumed));
-                }
-                None => prop_assert_eq!(end, None),
-            }
-        }
-
-        #[test]
-        fn chunks_are_checked_across_their_boundaries(
-            wire in wire(),
-            sizes in prop::collection::vec(1_usize..9, 1..6),
-        ) {
-            let mut pieces = ChunkCheck::default();
-            let mut rest = &wire[..];
-            for size in sizes.iter().cycle() {
-                if rest.is_empty() { break; }
-                let (piece, left) = rest.split_at(rest.len().min(*size));
-                pieces.update(piece);
-                rest = left;
-            }
-            let bare = wire.iter().enumerate().any(|(i, b)| match b {
-                b'\r' => wire.get(i + 1) != Some(&b'\n'),
-                b'\n' => i == 0 || wire[i - 1] != b'\r',
-                _ => false,
-            });
-            prop_assert_eq!(pieces.defect(true).is_some(), bare);
-            prop_assert_eq!(pieces.ends_with_crlf(), wire.ends_with(b"\r\n"));
-        }
-    }
-
-    /// What smuggling tools try in the hope that one side takes it for the end of data.
-    #[test]
-    fn nothing_but_crlf_dot_crlf_ends_the_data() {
-        let ends = ["\r\n", "\n", "\r", "\0\r\n", "\r\0\n", "\r\n\0", "\n\r", "\r\r\n", "\n\n", "\r\r", "\0"];
-        for before in ends {
-            for after in ends {
-                for (dot, stuffed) in [(".", false), ("..", true), (".\0", true), ("\0.", true), (". ", true)] {
-                    let wire = format!("Subject: x\r\n\r\nfirst{before}{dot}{after}MAIL FROM:<a@b.example>\r\n");
-                    let (_, defect, end) = decode(wire.as_bytes(), &[wire.len()]);
-                    let true_end = before.ends_with("\r\n") && after.starts_with("\r\n") && !stuffed;
-                    assert_eq!(end.is_some(), true_end, "{wire:?}");
-                    let after_that = format!("{wire}\r\n.\r\n");
-                    let (_, defect_at_end, end) = decode(after_that.as_bytes(), &[1]);
-                    assert!(end.is_some(), "{after_that:?}");
-                    if defect.is_some() {
-                        assert!(defect_at_end.is_some(), "{after_that:?}");
-                    }
-                }
+        fn cutting_changes_nothing(input in proptest::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'.'), Just(b'a')], 0..60), cut in 0usize..60, cut2 in 0usize..60) {
+            let (a, b) = (cut.min(cut2).min(input.len()), cut.max(cut2).min(input.len()));
+            let whole = unstuff(&[&input]);
+            prop_assert_eq!(&whole, &unstuff(&[&input[..a], &input[a..b], &input[b..]]));
+            let (message, end) = reference(&input);
+            prop_assert_eq!(whole.1, end);
+            if end.is_some() {
+                prop_assert_eq!(whole.0, message);
             }
         }
     }
 
     #[test]
-    fn the_data_may_be_empty_or_begin_with_a_dot() {
-        assert_eq!(decode(b".\r\n", &[1]), (vec![], None, Some(3)));
-        assert_eq!(decode(b"..a\r\n.\r\nQUIT\r\n", &[100]), (b".a\r\n".to_vec(), None, Some(8)));
+    fn nothing_but_crlf_dot_crlf_ends_a_message() {
+        for end in [
+            "\n.\n",
+            "\r.\r",
+            "\n.\r\n",
+            "\r\n.\n",
+            "\r\n.\r",
+            "\r.\r\n",
+            "\n.\r",
+            "\r\n\0.\r\n",
+            "\r\n.\0\r\n",
+            "\r\n..\r\n",
+            "\r\n. \r\n",
+            "\r\n.\r\r\n",
+        ] {
+            let (_, done, _) = unstuff(&[b"text", end.as_bytes(), b"more"]);
+            assert_eq!(done, None, "{end:?} ended the message");
+        }
+        assert_eq!(unstuff(&[b"text\r\n.\r", b"\nQUIT\r\n"]), (b"text\r\n".to_vec(), Some(9), false));
+        assert_eq!(unstuff(&[b".\r\n"]), (Vec::new(), Some(3), false));
+        assert!(
+            unstuff(&[b"a\nb\r\n.\r\n"]).2
+                && unstuff(&[b"a\rb\r\n.\r\n"]).2
+                && unstuff(&[b".\rx\r\n.\r\n"]).2
+        );
+    }
+
+    #[test]
+    fn bare_line_ends_in_chunks() {
+        let bare = |pieces: &[&[u8]]| {
+            let mut ends = LineEnds::default();
+            pieces.iter().for_each(|p| ends.look(p));
+            ends.has_bare(true)
+        };
+        assert!(!bare(&[b"a\r", b"\nb\r\n"]) && !bare(&[b"", b"a"]));
+        assert!(
+            bare(&[b"a\r", b"b"])
+                && bare(&[b"a\nb"])
+                && bare(&[b"a\r"])
+                && bare(&[b"\n"])
+                && bare(&[b"a\r\r\n"])
+        );
     }
 }
