@@ -29,7 +29,7 @@ pub struct Trace {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 struct StatsQuery {
     domain: Option<String>,
     user: Option<String>,
@@ -77,14 +77,7 @@ async fn message_log(
     State(context): State<Context>,
     query: Result<Query<LogFilter>, QueryRejection>,
 ) -> Result<Response, Error> {
-    let filter = parsed(query)?;
-    if let Some(outcome) =
-        filter.outcome.as_deref().filter(|outcome| crate::rows::Standing::parse(outcome).is_none())
-    {
-        return Err(Error::Query(format!(
-            "outcome: `{outcome}` is none of quarantined, queued, delivered, failed, removed"
-        )));
-    }
+    let filter = parsed(query)?.checked()?;
     let lines = ask(&context, move |store| store.log(&filter)).await?;
     Ok(Json(lines).into_response())
 }
@@ -101,7 +94,8 @@ async fn statistics(
         identity: query.identity,
         since: query.since,
         until: query.until,
-    };
+    }
+    .checked()?;
     let lines = ask(&context, move |store| store.stats(&filter, group)).await?;
     Ok(Json(lines).into_response())
 }

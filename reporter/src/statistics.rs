@@ -84,7 +84,7 @@ impl Fold {
                 self.take(&records, consumer).await?;
                 tokio::time::sleep(GATHER).await;
             }
-            Polled::Assigned(partitions) => self.catch_up(&partitions, consumer).await?,
+            Polled::Assigned(partitions) => self.catch_up(&partitions, consumer.positions()).await?,
             Polled::Revoked(_) | Polled::Nothing => {}
         }
         Ok(())
@@ -95,7 +95,7 @@ impl Fold {
         let batch = Arc::new(self.batch_of(records, &committed));
         while self.insert(&batch).await == Inserted::Behind {
             let partitions: Vec<_> = batch.covered.iter().map(|covered| covered.at).collect();
-            self.catch_up(&partitions, consumer).await?;
+            self.catch_up(&partitions, consumer.positions()).await?;
         }
         let next: Vec<_> = batch.covered.iter().map(|covered| (covered.at, covered.next)).collect();
         consumer.commit(Vec::new(), &next).await?;
@@ -147,9 +147,13 @@ impl Fold {
     }
 
     /// A store that is behind the group (it was deleted, or lost its last batch in a crash) reads what it lacks.
-    async fn catch_up(&self, partitions: &[TopicPartition], consumer: &dyn Consumer) -> Result<(), Error> {
+    async fn catch_up(
+        &self,
+        partitions: &[TopicPartition],
+        positions: Vec<(TopicPartition, u64)>,
+    ) -> Result<(), Error> {
         let taken = self.patiently(|store| store.offsets()).await;
-        for (at, committed) in consumer.positions() {
+        for (at, committed) in positions {
             let from = taken.get(&at).copied().unwrap_or(0);
             if partitions.contains(&at) && from < committed {
                 tracing::info!(topic = %at.topic, partition = at.partition, from, to = committed, "statistics read what they lack");

@@ -1,0 +1,201 @@
+//! Feedback reports: one for every message blocked as abuse, to the domain's abuse address, committed with the offset.
+
+mod cap;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use eventlog::{Clock, Consumer, Log, LogError, NewRecord, Polled, Record, View};
+use schemas::settings::SettingsView;
+use schemas::topics::TopicPartition;
+use schemas::verdict::{Disposition, Verdict, VerdictEvent};
+use schemas::{Envelope, Mailbox, Topic, UserId, spool};
+use tokio_util::sync::CancellationToken;
+
+use crate::arf::{self, Original};
+use crate::patience::Patience;
+use crate::{Config, Error, Metrics};
+use cap::{Caps, Counted};
+
+/// Verdicts of a batch.
+const BATCH: usize = 200;
+/// Reports that are written in one step, in bytes.
+const STEP_BYTES: usize = 4 * 1024 * 1024;
+
+pub(crate) async fn run(
+    config: Arc<Config>,
+    log: Log,
+    clock: Arc<dyn Clock>,
+    settings: View<SettingsView>,
+    metrics: Metrics,
+    shutdown: CancellationToken,
+) {
+    // The abuse addresses stand there.
+    tokio::select! {
+        () = shutdown.cancelled() => return,
+        () = settings.caught_up() => {}
+    }
+    let mut writer = Writer { config, log, clock, settings, metrics, caps: Caps::default() };
+    let mut patience = Patience::new();
+    loop {
+        match writer.follow(&mut patience, &shutdown).await {
+            Ok(()) | Err(Error::Log(LogError::Closed)) => return,
+            Err(error) => tracing::warn!(%error, "feedback reports lost their place and begin again"),
+        }
+        if !patience.pause_unless(&shutdown).await {
+            return;
+        }
+    }
+}
+
+struct Writer {
+    config: Arc<Config>,
+    log: Log,
+    clock: Arc<dyn Clock>,
+    settings: View<SettingsView>,
+    metrics: Metrics,
+    caps: Caps,
+}
+
+/// What is written in one step.
+#[derive(Default)]
+struct Step {
+    reports: Vec<NewRecord>,
+    bytes: usize,
+    next: HashMap<TopicPartition, u64>,
+    counted: Counted,
+}
+
+impl Writer {
+    /// As a member of the group, until `shutdown` or an error. After an error the fate of the last commit is unknown:
+    /// joining again begins at what was committed, so that a report is written once.
+    async fn follow(&mut self, patience: &mut Patience, shutdown: &CancellationToken) -> Result<(), Error> {
+        let mut consumer = self.log.join("feedback", &self.config.node, &[Topic::Verdicts]).await?;
+        loop {
+            let polled = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => {
+                    consumer.leave().await;
+                    return Ok(());
+                }
+                polled = consumer.poll(BATCH, Duration::from_secs(1)) => polled?,
+            };
+            if let Polled::Records(records) = polled {
+                self.take(&records, &mut *consumer).await?;
+            }
+            patience.it_worked();
+        }
+    }
+
+    async fn take(&mut self, records: &[Record], consumer: &mut dyn Consumer) -> Result<(), Error> {
+        let mut step = Step::default();
+        for record in records {
+            if let Some(report) = self.report(record, &mut step.counted).await? {
+                step.bytes += report.value.as_ref().map_or(0, bytes::Bytes::len);
+                step.reports.push(report);
+            }
+            step.next.insert(record.position.topic_partition(), record.position.offset + 1);
+            if step.bytes >= STEP_BYTES {
+                self.write(std::mem::take(&mut step), consumer).await?;
+            }
+        }
+        if step.next.is_empty() { Ok(()) } else { self.write(step, consumer).await }
+    }
+
+    async fn write(&mut self, step: Step, consumer: &mut dyn Consumer) -> Result<(), Error> {
+        let next: Vec<_> = step.next.into_iter().collect();
+        consumer.commit(step.reports, &next).await?;
+        self.metrics.reports.inc_by(step.counted.sent);
+        self.metrics.reports_dropped.inc_by(step.counted.dropped);
+        self.caps.take(step.counted, self.clock.now());
+        Ok(())
+    }
+
+    /// The report on a verdict, if it deserves one.
+    async fn report(&self, record: &Record, counted: &mut Counted) -> Result<Option<NewRecord>, Error> {
+        let Some(verdict) = reported(record) else { return Ok(None) };
+        let Some(to) = self.abuse_address(&verdict) else { return Ok(None) };
+        let Some(left_out) = self.caps.allow(counted, &to, self.clock.now()) else { return Ok(None) };
+        let original = self.original(&verdict).await?;
+        let (judged, message) = arf::build(&arf::Report {
+            verdict: &verdict,
+            original: &original,
+            to: &to,
+            from: &self.config.report_from,
+            hostname: &self.config.hostname,
+            node: &self.config.node,
+            left_out,
+        });
+        let id = judged.envelope.id.to_string();
+        let report = match spool::encode(&judged, &message) {
+            Ok(value) => NewRecord::new(Topic::Released, UserId::own_mail().0, id, value),
+            Err(error) => {
+                tracing::error!(message.id = %verdict.message.id, %error, "a feedback report cannot be written");
+                return Ok(None);
+            }
+        };
+        // The bounds of envelope and evidence keep it far below; a record that never fits must not stop the others.
+        if let Err(error) = report.check_size() {
+            tracing::error!(message.id = %verdict.message.id, %error, "a feedback report is left out");
+            return Ok(None);
+        }
+        Ok(Some(report))
+    }
+
+    fn abuse_address(&self, verdict: &Verdict) -> Option<Mailbox> {
+        let domain = &verdict.message.domain;
+        let of_domain = self.settings.read().domain(domain).and_then(|domain| domain.abuse_address.clone());
+        let to = of_domain.or_else(|| self.config.default_abuse_address.clone());
+        if to.is_none() {
+            tracing::info!(%domain, "a message was blocked, but there is no abuse address to report it to: set abuse_address");
+        }
+        to
+    }
+
+    /// As much of the message as a report may carry.
+    ///
+    /// # Errors
+    /// When the log cannot be read now.
+    async fn original(&self, verdict: &Verdict) -> Result<Original, Error> {
+        let Some(value) = self.value_at(verdict.accepted).await? else { return Ok(Original::Gone) };
+        match spool::decode::<Envelope>(&value) {
+            Ok((envelope, inline)) if envelope.id == verdict.message.id => {
+                let Some(first) = envelope.chunks.first() else { return Ok(Original::Whole(inline)) };
+                // What stands in chunks is larger than what is attached: its header section is in the first.
+                Ok(self.value_at(*first).await?.map_or(Original::Gone, Original::Beginning))
+            }
+            // Not this message: the log was restored from a backup.
+            Ok(_) => Ok(Original::Gone),
+            Err(error) => {
+                tracing::error!(position = %verdict.accepted, %error, "a blocked message cannot be read back for its report");
+                Ok(Original::Gone)
+            }
+        }
+    }
+
+    async fn value_at(&self, position: schemas::Position) -> Result<Option<bytes::Bytes>, Error> {
+        match self.log.read(position).await {
+            Ok(record) => Ok(record.and_then(|record| record.value)),
+            Err(error @ (LogError::Damaged { .. } | LogError::NoSuchPartition { .. })) => {
+                tracing::error!(%position, %error, "a blocked message cannot be read back for its report");
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// The verdict of a record when it deserves a report: only spam, phishing and virus that was blocked does.
+fn reported(record: &Record) -> Option<Verdict> {
+    let event = match serde_json::from_slice(record.value.as_deref()?) {
+        Ok(event) => event,
+        Err(error) => {
+            tracing::error!(position = %record.position, %error, "a verdict does not parse, it is passed over");
+            return None;
+        }
+    };
+    let VerdictEvent::Judged(verdict) = event else { return None };
+    let is_blocked = verdict.disposition == Disposition::Quarantine;
+    (is_blocked && verdict.message.classification.is_abuse() && !verdict.message.own).then_some(verdict)
+}

@@ -1,0 +1,99 @@
+//! A log whose commits fail now and then, before they are written or after, so that the caller cannot know.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use eventlog::{Consumer, EventLog, Log, LogError, NewRecord, Polled, Record, Table, Tail, TailFrom};
+use schemas::topics::TopicPartition;
+use schemas::{Position, Topic};
+
+pub struct FaultyLog {
+    pub log: Log,
+    pub commits: Arc<AtomicUsize>,
+}
+
+struct FaultyConsumer {
+    consumer: Box<dyn Consumer>,
+    commits: Arc<AtomicUsize>,
+}
+
+fn failed() -> LogError {
+    LogError::Unavailable("as the test wants it".into())
+}
+
+#[async_trait]
+impl EventLog for FaultyLog {
+    fn partitions(&self, topic: Topic) -> u32 {
+        self.log.partitions(topic)
+    }
+
+    async fn append(&self, records: Vec<NewRecord>) -> Result<Vec<Position>, LogError> {
+        self.log.append(records).await
+    }
+
+    async fn join(&self, group: &str, slot: &str, topics: &[Topic]) -> Result<Box<dyn Consumer>, LogError> {
+        let consumer = self.log.join(group, slot, topics).await?;
+        Ok(Box::new(FaultyConsumer { consumer, commits: Arc::clone(&self.commits) }))
+    }
+
+    async fn table(&self, topic: Topic, partitions: Option<&[u32]>) -> Result<Box<dyn Table>, LogError> {
+        self.log.table(topic, partitions).await
+    }
+
+    async fn tail(&self, topic: Topic, partition: u32, from: TailFrom) -> Result<Box<dyn Tail>, LogError> {
+        self.log.tail(topic, partition, from).await
+    }
+
+    async fn read(&self, position: Position) -> Result<Option<Record>, LogError> {
+        self.log.read(position).await
+    }
+
+    async fn lag(&self, group: &str, topic: Topic) -> Result<u64, LogError> {
+        self.log.lag(group, topic).await
+    }
+
+    fn accepting(&self) -> Result<(), LogError> {
+        self.log.accepting()
+    }
+
+    async fn close(&self) {
+        self.log.close().await;
+    }
+}
+
+#[async_trait]
+impl Consumer for FaultyConsumer {
+    async fn poll(&mut self, max: usize, max_wait: Duration) -> Result<Polled, LogError> {
+        // Small batches: many commits.
+        self.consumer.poll(max.min(3), max_wait).await
+    }
+
+    async fn commit(
+        &mut self,
+        outputs: Vec<NewRecord>,
+        next: &[(TopicPartition, u64)],
+    ) -> Result<Vec<Position>, LogError> {
+        match self.commits.fetch_add(1, Ordering::Relaxed) % 5 {
+            1 => Err(failed()),
+            3 => {
+                self.consumer.commit(outputs, next).await?;
+                Err(failed())
+            }
+            _ => self.consumer.commit(outputs, next).await,
+        }
+    }
+
+    fn positions(&self) -> Vec<(TopicPartition, u64)> {
+        self.consumer.positions()
+    }
+
+    async fn rewind(&mut self) -> Result<(), LogError> {
+        self.consumer.rewind().await
+    }
+
+    async fn leave(self: Box<Self>) {
+        self.consumer.leave().await;
+    }
+}
