@@ -69,26 +69,3 @@ pub async fn run(
     tokio::join!(statistics, feedback);
     Ok(())
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The root spawns it.
-    #[test]
-    fn it_runs_on_any_thread() {
-        fn is_send<F: Future + Send>(
-            _: fn(
-                Config,
-                Arc<dyn StatsStore>,
-                Log,
-                Arc<dyn Clock>,
-                View<SettingsView>,
-                Metrics,
-                CancellationToken,
-            ) -> F,
-        ) {
-        }
-        is_send(run);
-    }
-}

@@ -64,10 +64,9 @@ impl RecipientChange {
     /// neither a verdict nor a deferral takes an outcome back.
     #[must_use]
     pub fn standing_after(&self, before: Option<Standing>) -> Standing {
+        let is_outcome = self.standing.is_finished() && !self.is_verdict;
         match before {
-            Some(before) if before.is_finished() && !(self.standing.is_finished() && !self.is_verdict) => {
-                before
-            }
+            Some(before) if before.is_finished() && !is_outcome => before,
             _ => self.standing,
         }
     }

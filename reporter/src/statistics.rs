@@ -152,7 +152,7 @@ impl Fold {
         partitions: &[TopicPartition],
         positions: Vec<(TopicPartition, u64)>,
     ) -> Result<(), Error> {
-        let taken = self.patiently(|store| store.offsets()).await;
+        let taken = self.patiently(StatsStore::offsets).await;
         for (at, committed) in positions {
             let from = taken.get(&at).copied().unwrap_or(0);
             if partitions.contains(&at) && from < committed {
@@ -189,7 +189,8 @@ impl Fold {
 /// Deletes what is older than `keep`, again and again.
 async fn expire(store: Arc<dyn StatsStore>, keep: Duration, clock: Arc<dyn Clock>) {
     loop {
-        let limit = clock.now().minus(keep);
+        let now = clock.now();
+        let limit = now.minus(keep);
         loop {
             let store = Arc::clone(&store);
             match tokio::task::spawn_blocking(move || store.expire(limit)).await {
@@ -205,6 +206,6 @@ async fn expire(store: Arc<dyn StatsStore>, keep: Duration, clock: Arc<dyn Clock
                 }
             }
         }
-        clock.sleep_until(clock.now().plus(EXPIRE_EVERY)).await;
+        clock.sleep_until(now.plus(EXPIRE_EVERY)).await;
     }
 }

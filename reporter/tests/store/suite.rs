@@ -16,10 +16,11 @@ use schemas::{Timestamp, Topic};
 use crate::events::{Events, START, attempt, batch, closed, judged, released, summary};
 
 type Store = Arc<dyn StatsStore>;
+type Rule = (&'static str, fn(&Store));
 
 /// Every rule, each on a store of its own.
 pub fn all(open: &dyn Fn() -> Store) {
-    let rules: &[(&str, fn(&Store))] = &[
+    let rules: &[Rule] = &[
         ("a recipient has one row and one outcome", a_recipient_has_one_row_and_one_outcome),
         ("the same batch twice counts once", the_same_batch_twice_counts_once),
         ("offsets move with the rows", offsets_move_with_the_rows),
@@ -238,7 +239,7 @@ fn ids_are_found(store: &Store) {
     take(store, &a_delivery().batch());
     let id = summary(1, Classification::Clean).id.to_string();
     for text in [&id, &id.to_lowercase(), "4QwErT000001", "m1@customer.example", "<m1@customer.example>"] {
-        assert_eq!(store.find(text).unwrap(), [id.clone()], "{text}");
+        assert_eq!(store.find(text).unwrap(), std::slice::from_ref(&id), "{text}");
     }
     assert!(store.find("4QwErT999999").unwrap().is_empty());
     // a client's queue id comes back after a while: newest first
