@@ -248,6 +248,9 @@ fn delivery_config(config: &Config, cluster_key: schemas::sealed::ClusterKey) ->
     if let Some(timeout) = config.delivery.connect_timeout {
         out.connect_timeout = timeout;
     }
+    if let Some(timeout) = config.delivery.data_timeout {
+        out.data_timeout = timeout;
+    }
     if let Some(max) = config.delivery.max_in_flight {
         out.max_in_flight = max;
     }

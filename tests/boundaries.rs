@@ -44,7 +44,8 @@ fn no_worker_imports_another() {
         let unexpected: Vec<_> = actual.iter().filter(|name| !allowed.contains(&name.as_str())).collect();
         assert!(unexpected.is_empty(), "{package} imports {unexpected:?}: it may only import {allowed:?}");
     }
-    let known: BTreeSet<&str> = ALLOWED.iter().map(|(name, _)| *name).chain(["mailweir", "mailweir-tests"]).collect();
+    let known: BTreeSet<&str> =
+        ALLOWED.iter().map(|(name, _)| *name).chain(["mailweir", "mailweir-tests"]).collect();
     let unknown: Vec<_> = imports.keys().filter(|name| !known.contains(name.as_str())).collect();
     assert!(unknown.is_empty(), "{unknown:?} must be entered in the import rule");
 }
@@ -58,7 +59,11 @@ fn every_room_has_a_telling_name() {
         for entry in std::fs::read_dir(&room).unwrap_or_else(|e| panic!("{}: {e}", room.display())) {
             let path = entry.expect("directory entry").path();
             let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default().to_owned();
-            assert!(!NO_SUCH_NAMES.contains(&stem.as_str()), "{} says nothing of what is inside", path.display());
+            assert!(
+                !NO_SUCH_NAMES.contains(&stem.as_str()),
+                "{} says nothing of what is inside",
+                path.display()
+            );
             if path.is_dir() {
                 rooms.push(path);
             }

@@ -45,6 +45,8 @@ pub struct Delivery {
     pub smtp_port: u16,
     pub tls_roots_file: Option<PathBuf>,
     pub connect_timeout: Option<Duration>,
+    /// For the reply to the end of a message.
+    pub data_timeout: Option<Duration>,
     /// Delays before the second, third ... try; the last one repeats. Empty: the built-in schedule.
     pub retry: Vec<Duration>,
     pub delay_notice_after: Duration,

@@ -307,12 +307,16 @@ fn delivery(check: &mut Checker, raw: raw::Delivery) -> Delivery {
     let connect_timeout = raw
         .connect_timeout
         .map(|text| check.duration("delivery.connect_timeout", Some(&text), Duration::from_secs(30)));
+    let data_timeout = raw
+        .data_timeout
+        .map(|text| check.duration("delivery.data_timeout", Some(&text), Duration::from_secs(600)));
     Delivery {
         relay_host: raw.relay_host,
         dns_servers,
         smtp_port: raw.smtp_port.unwrap_or(25),
         tls_roots_file: raw.tls_roots_file,
         connect_timeout,
+        data_timeout,
         retry,
         delay_notice_after: check.duration(
             "delivery.delay_notice_after",

@@ -1,1 +1,12 @@
+//! What the end-to-end tests stand on: real peers with their own configuration on loopback, the `mailweir` command as a
+//! process that can be killed, and clients that speak SMTP byte by byte.
 
+pub mod certificate;
+pub mod dns;
+pub mod exim;
+pub mod mailweir;
+pub mod ports;
+pub mod postfix;
+pub mod sink;
+pub mod smtp;
+pub mod wait;

@@ -1,5 +1,6 @@
 //! Checking logins: argon2id on its own threads, a short memory of verified logins, and protection against guessing.
 
+mod argon;
 mod guard;
 
 use std::collections::HashMap;
@@ -7,7 +8,6 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use argon2::{Argon2, PasswordHash, PasswordVerifier};
 use eventlog::View;
 use schemas::settings::{SettingsView, UserAuth};
 use sha2::{Digest, Sha256};
@@ -63,7 +63,7 @@ impl Authenticator {
         let good = self.remembered(&memory) || {
             let Ok(_permit) = self.checks.acquire().await else { return AuthResult::Unavailable };
             let hash = stored.clone().unwrap_or_else(|| NOBODY.to_owned());
-            let checked = tokio::task::spawn_blocking(move || verify(&hash, &password)).await;
+            let checked = tokio::task::spawn_blocking(move || argon::verify(&hash, &password)).await;
             matches!(checked, Ok(true)) && stored.is_some()
         };
         self.guard.after(ip, &login, good, Instant::now());
@@ -97,9 +97,4 @@ impl Authenticator {
             verified.entry(key).or_insert_with(Instant::now);
         }
     }
-}
-
-fn verify(hash: &str, password: &str) -> bool {
-    PasswordHash::new(hash)
-        .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
 }
