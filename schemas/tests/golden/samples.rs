@@ -1,0 +1,477 @@
+//! One record of every shape that this version writes.
+
+use schemas::attempt::{Attempt, AttemptCause, AttemptEvent, Egress, Outcome, RecipientResult};
+use schemas::commands::{Action, Command, QueueSelect};
+use schemas::envelope::{BodyType, Client, Envelope, Notify, Origin, Recipient, Ret, Tls};
+use schemas::quarantine::{QuarantineRow, QuarantineState};
+use schemas::queue::{QueueEntry, QueuedRecipient};
+use schemas::reply::Reply;
+use schemas::senders::{Lock, LockChange, SenderRow};
+use schemas::session::SessionRefusals;
+use schemas::settings::{
+    Change, CheckMode, DkimAlgorithm, DkimKey, DomainSettings, EgressPool, EgressSource, HeldAction,
+    IdentityRule, Limits, Occurrence, OutgoingUser, QuarantineResponse, Setting, SpamAction, StaticRoute,
+    UserAuth, UserSettings, WeightedSource,
+};
+use schemas::verdict::{
+    Classification, Disposition, Identity, Judged, MessageSummary, RemoveField, Symbol, Verdict, VerdictEvent,
+};
+use schemas::{
+    Domain, EnhancedCode, Mailbox, MessageId, Position, ReversePath, SmtpReply, Timestamp, Topic, UserId,
+};
+use serde::Serialize;
+use serde_json::Value;
+
+const AT: Timestamp = Timestamp(1_795_512_600_123);
+
+/// Name of the file, without its ending, and what stands in it.
+pub fn all() -> Vec<(String, Value)> {
+    let mut out = Vec::new();
+    accepted(&mut out);
+    verdicts(&mut out);
+    delivery(&mut out);
+    state(&mut out);
+    settings(&mut out);
+    commands(&mut out);
+    replies(&mut out);
+    out
+}
+
+fn put<T: Serialize>(out: &mut Vec<(String, Value)>, name: &str, record: &T) {
+    out.push((name.to_owned(), serde_json::to_value(record).unwrap()));
+}
+
+fn mailbox(text: &str) -> Mailbox {
+    Mailbox::parse(text).unwrap()
+}
+
+fn domain(text: &str) -> Domain {
+    Domain::parse(text).unwrap()
+}
+
+fn id(of: &str) -> MessageId {
+    MessageId::derived(of, AT)
+}
+
+fn user() -> UserId {
+    UserId("192.0.2.0/28".into())
+}
+
+fn tls() -> Tls {
+    Tls { version: "TLSv1.3".into(), cipher: "TLS13_AES_256_GCM_SHA384".into(), verified: true }
+}
+
+fn position(topic: Topic) -> Position {
+    Position { topic, partition: 3, offset: 4711 }
+}
+
+fn reply(code: u16, text: &str) -> SmtpReply {
+    SmtpReply { code, enhanced: Some(EnhancedCode((code / 100) as u8, 7, 1)), text: text.into() }
+}
+
+fn client(full: bool) -> Client {
+    Client {
+        address: if full { "[2001:db8::1]:40000" } else { "192.0.2.1:40000" }.parse().unwrap(),
+        helo: "mail.customer.example".into(),
+        protocol: if full { "UTF8SMTPSA" } else { "ESMTP" }.into(),
+        login: full.then(|| "shop@customer.example".into()),
+        tls: full.then(tls),
+    }
+}
+
+fn envelope(origin: Option<Origin>) -> Envelope {
+    Envelope {
+        id: id("one"),
+        accepted_at: AT,
+        node: "node1".into(),
+        reply_partition: None,
+        user: user(),
+        domain: domain("customer.example"),
+        client: client(false),
+        reverse_path: ReversePath::Null,
+        recipients: vec![Recipient { forward_path: mailbox("a@one.example"), notify: None, orcpt: None }],
+        ret: None,
+        envid: None,
+        body_type: BodyType::SevenBit,
+        smtputf8: false,
+        size_bytes: 1234,
+        chunks: Vec::new(),
+        origin,
+    }
+}
+
+fn full_envelope() -> Envelope {
+    Envelope {
+        reply_partition: Some(2),
+        client: client(true),
+        reverse_path: ReversePath::Mailbox(mailbox("ü@customer.example")),
+        recipients: vec![Recipient {
+            forward_path: mailbox("\"a b\"@[192.0.2.9]"),
+            notify: Some(Notify { success: true, failure: true, delay: false }),
+            orcpt: Some("rfc822;a+2Bb@one.example".into()),
+        }],
+        ret: Some(Ret::Headers),
+        envid: Some("QQ314159".into()),
+        body_type: BodyType::EightBitMime,
+        smtputf8: true,
+        chunks: vec![position(Topic::Bodies)],
+        ..envelope(None)
+    }
+}
+
+fn accepted(out: &mut Vec<(String, Value)>) {
+    put(out, "accepted/envelope", &envelope(None));
+    put(out, "accepted/envelope_with_everything", &full_envelope());
+    put(out, "accepted/dsn", &envelope(Some(Origin::Dsn { message_id: id("two") })));
+    put(out, "accepted/feedback_report", &envelope(Some(Origin::FeedbackReport { message_id: id("two") })));
+    put(out, "accepted/notice", &envelope(Some(Origin::Notice { event: "lock/shop".into() })));
+}
+
+fn summary(full: bool) -> MessageSummary {
+    MessageSummary {
+        id: id("one"),
+        accepted_at: AT,
+        user: user(),
+        domain: domain("customer.example"),
+        identity: Identity("shop@customer.example".into()),
+        reverse_path: ReversePath::Mailbox(mailbox("bounce@customer.example")),
+        header_from: full.then(|| domain("xn--bcher-kva.example")),
+        classification: if full { Classification::Spam } else { Classification::Clean },
+        size_bytes: 1234,
+        header_message_id: full.then(|| "x@customer.example".into()),
+        client_queue_id: full.then(|| "4QwErT0".into()),
+        subject: full.then(|| "Grüße".into()),
+        own: false,
+    }
+}
+
+fn symbols() -> Vec<Symbol> {
+    vec![
+        Symbol { name: "GTUBE".into(), weight: 1.0, evidence: "the test string".into() },
+        Symbol { name: "DATE_OFF".into(), weight: 0.25, evidence: String::new() },
+    ]
+}
+
+fn verdict(disposition: Disposition, full: bool) -> VerdictEvent {
+    VerdictEvent::Judged(Verdict {
+        message: summary(full),
+        at: AT,
+        disposition,
+        score: 0.5,
+        symbols: symbols(),
+        identity_source: "header:X-AuthUser".into(),
+        policy_version: 17,
+        model_version: full.then(|| "2026-11-01".into()),
+        client: client(full),
+        recipients: vec![mailbox("a@one.example")],
+        accepted: position(Topic::Accepted),
+    })
+}
+
+fn verdicts(out: &mut Vec<(String, Value)>) {
+    put(out, "verdicts/judged_release", &verdict(Disposition::Release, false));
+    put(out, "verdicts/judged_quarantine", &verdict(Disposition::Quarantine, true));
+    put(out, "verdicts/judged_hold", &verdict(Disposition::Hold, false));
+    let (message, by, command_id) = (summary(true), "root@node1 (cli)".to_owned(), "c1".to_owned());
+    let released = VerdictEvent::Released {
+        message: message.clone(),
+        by: by.clone(),
+        at: AT,
+        command_id: command_id.clone(),
+    };
+    put(out, "verdicts/released", &released);
+    put(out, "verdicts/closed", &VerdictEvent::Closed { message, by, at: AT, command_id, confirmed: true });
+    let lock = |identity| VerdictEvent::Lock {
+        user: user(),
+        domain: domain("customer.example"),
+        identity,
+        locked: true,
+        by: "policy".into(),
+        at: AT,
+        reason: "5 blocked messages in 10 minutes".into(),
+    };
+    put(out, "verdicts/lock_identity", &lock(Some(Identity("shop@customer.example".into()))));
+    put(out, "verdicts/lock_user", &lock(None));
+    let judged = |full: bool| Judged {
+        envelope: if full { full_envelope() } else { envelope(None) },
+        message: summary(full),
+        score: 0.5,
+        symbols: symbols(),
+        remove_fields: if full {
+            vec![RemoveField { name: "X-AuthUser".into(), index: 1 }]
+        } else {
+            Vec::new()
+        },
+        released_by: full.then(|| "root@node1 (cli)".into()),
+        kept: full,
+    };
+    put(out, "released/judged", &judged(false));
+    put(out, "released/judged_with_everything", &judged(true));
+}
+
+fn attempt(cause: AttemptCause, full: bool, outcomes: &[Outcome]) -> AttemptEvent {
+    let result = |(index, outcome): (usize, &Outcome)| RecipientResult {
+        index: index as u32,
+        forward_path: mailbox("a@one.example"),
+        outcome: *outcome,
+        reply: reply(if *outcome == Outcome::Delivered { 250 } else { 451 }, "first line\nsecond line"),
+        local: !full,
+        next_attempt: (*outcome == Outcome::Deferred).then_some(AT),
+    };
+    AttemptEvent::Attempt(Attempt {
+        id: format!("{}/one.example/1", id("one")),
+        message: summary(full),
+        node: "node1".into(),
+        site: "one.example".into(),
+        at: AT,
+        duration_ms: 250,
+        number: 1,
+        cause,
+        remote_host: full.then(|| "mx.one.example".into()),
+        remote_address: full.then(|| "198.51.100.7:25".parse().unwrap()),
+        egress: full.then(|| Egress {
+            ip: "192.0.2.200".parse().ok(),
+            ehlo: "out1.hoster.example".into(),
+            pool: Some("default".into()),
+        }),
+        tls: full.then(tls),
+        tls_note: (!full).then(|| "not offered".into()),
+        signatures: if full { vec!["d=customer.example s=s1 a=rsa-sha256".into()] } else { Vec::new() },
+        recipients: outcomes.iter().enumerate().map(result).collect(),
+    })
+}
+
+fn delivery(out: &mut Vec<(String, Value)>) {
+    let tried = [Outcome::Delivered, Outcome::Deferred, Outcome::Failed];
+    put(out, "attempts/tried", &attempt(AttemptCause::Tried, true, &tried));
+    put(out, "attempts/expired", &attempt(AttemptCause::Expired, false, &[Outcome::Failed]));
+    put(out, "attempts/removed", &attempt(AttemptCause::Removed, false, &[Outcome::Removed]));
+    let entry = |full: bool| QueueEntry {
+        message: summary(full),
+        node: "node1".into(),
+        site: "one.example".into(),
+        recipients: vec![QueuedRecipient {
+            index: 0,
+            forward_path: mailbox("a@one.example"),
+            last_reply: full.then(|| reply(451, "later")),
+        }],
+        queued_at: AT,
+        tries: u32::from(full),
+        next_attempt: AT,
+        expires_at: Timestamp(AT.0 + 345_600_000),
+        held: full,
+        delay_notice_sent: full,
+        route: full.then(|| "relay.example:2525".into()),
+        position: position(Topic::Released),
+        stored_at: AT,
+    };
+    put(out, "queue/entry", &entry(false));
+    put(out, "queue/entry_with_everything", &entry(true));
+}
+
+fn state(out: &mut Vec<(String, Value)>) {
+    for (name, state) in [
+        ("in", QuarantineState::In),
+        ("released", QuarantineState::Released),
+        ("confirmed", QuarantineState::Confirmed),
+        ("removed", QuarantineState::Removed),
+    ] {
+        let row = QuarantineRow {
+            message: summary(true),
+            state,
+            recipients: vec![mailbox("a@one.example")],
+            symbols: symbols(),
+            since: AT,
+            by: "policy".into(),
+            position: position(Topic::Quarantined),
+        };
+        put(out, &format!("quarantine/{name}"), &row);
+    }
+    let row = |identity: Option<Identity>| SenderRow {
+        user: user(),
+        domain: domain("customer.example"),
+        identity_source: if identity.is_some() { "received".into() } else { String::new() },
+        first_seen: AT,
+        last_seen: AT,
+        released: 12,
+        quarantined: 3,
+        lock: identity.is_some().then(|| Lock {
+            since: AT,
+            until: Some(Timestamp(AT.0 + 3_600_000)),
+            by: "policy".into(),
+            reason: "spam".into(),
+        }),
+        lock_history: vec![LockChange { at: AT, locked: true, by: "policy".into(), reason: "spam".into() }],
+        identity,
+    };
+    put(out, "senders/user", &row(None));
+    put(out, "senders/identity", &row(Some(Identity("shop@customer.example".into()))));
+}
+
+fn user_settings() -> UserSettings {
+    let list = |text: &str| Some(vec![text.to_owned()]);
+    UserSettings {
+        identification: Some(vec![
+            IdentityRule::Auto,
+            IdentityRule::Envelope,
+            IdentityRule::User,
+            IdentityRule::Header {
+                name: "X-AuthUser".into(),
+                occurrence: Occurrence::Last,
+                regex: None,
+                remove: false,
+            },
+            IdentityRule::Header {
+                name: "Received".into(),
+                occurrence: Occurrence::First,
+                regex: Some("for <(.*)>".into()),
+                remove: true,
+            },
+        ]),
+        limits: Some(Limits {
+            messages_per_minute: Some(1),
+            messages_per_hour: Some(2),
+            messages_per_day: Some(3),
+            messages_per_month: Some(4),
+            recipients_per_day: Some(5),
+            distinct_recipients_per_day: Some(6),
+        }),
+        over_limit: Some(HeldAction::Hold),
+        max_connections: Some(10),
+        spam_action: Some(SpamAction::Observe),
+        quarantine_response: Some(QuarantineResponse::Accept),
+        require_valid_sender: Some(true),
+        from_domains: Some(vec![domain("customer.example")]),
+        allow_senders: list("boss@customer.example"),
+        block_senders: list("bad.example"),
+        allow_recipients: list("one.example"),
+        block_recipients: list("two.example"),
+        blocked_extensions: list("exe"),
+        max_message_bytes: Some(52_428_800),
+        max_retry_days: Some(4.5),
+        delivery_pool: Some("bulk".into()),
+        dkim_selector: Some("s1".into()),
+        checks: Some([("date_off".to_owned(), CheckMode::Block)].into()),
+    }
+}
+
+fn settings(out: &mut Vec<(String, Value)>) {
+    put(out, "settings/defaults", &Setting::Defaults { settings: user_settings() });
+    put(
+        out,
+        "settings/domain",
+        &Setting::Domain(DomainSettings {
+            name: domain("customer.example"),
+            abuse_address: Some(mailbox("abuse@hoster.example")),
+            settings: UserSettings::default(),
+        }),
+    );
+    let outgoing = |auth| {
+        Setting::OutgoingUser(OutgoingUser {
+            domain: domain("customer.example"),
+            auth,
+            settings: UserSettings::default(),
+        })
+    };
+    put(out, "settings/outgoing_user_ip", &outgoing(UserAuth::Ip { range: "192.0.2.0/28".parse().unwrap() }));
+    let password = UserAuth::Password {
+        login: "shop@customer.example".into(),
+        password_hash: "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaA".into(),
+    };
+    put(out, "settings/outgoing_user_password", &outgoing(password));
+    let ip = "192.0.2.10".parse().unwrap();
+    let source = EgressSource { node: "node1".into(), ip, ehlo: Some("out1.hoster.example".into()) };
+    put(out, "settings/egress_source", &Setting::EgressSource(source));
+    let pool = EgressPool { name: "bulk".into(), sources: vec![WeightedSource { ip, weight: 2 }] };
+    put(out, "settings/egress_pool", &Setting::EgressPool(pool));
+    for (name, algorithm) in [("rsa", DkimAlgorithm::RsaSha256), ("ed25519", DkimAlgorithm::Ed25519Sha256)] {
+        let key = DkimKey {
+            domain: domain("customer.example"),
+            selector: "s1".into(),
+            algorithm,
+            sealed_private_key: "k1:bm9uY2U=:Y2lwaGVydGV4dA==".into(),
+            public_key: "cHVibGlj".into(),
+        };
+        put(out, &format!("settings/dkim_key_{name}"), &Setting::DkimKey(key));
+    }
+    let route = StaticRoute { domain: domain("two.example"), host: "mail.two.example:25".into() };
+    put(out, "settings/route", &Setting::Route(route));
+    let change = Change {
+        key: "domain/customer.example".into(),
+        at: AT,
+        by: "root@node1 (cli)".into(),
+        before: Some(serde_json::json!({"kind": "domain", "name": "customer.example"})),
+        after: Some(
+            serde_json::json!({"kind": "domain", "name": "customer.example", "abuse_address": "a@b.example"}),
+        ),
+    };
+    put(out, "changes/change", &change);
+}
+
+fn commands(out: &mut Vec<(String, Value)>) {
+    let (user, message_id, node) = (user(), id("one"), "node1".to_owned());
+    let (domain, reason) = (domain("customer.example"), "asked by phone".to_owned());
+    let identity = Some(Identity("shop@customer.example".into()));
+    let select = QueueSelect {
+        message_id: Some(message_id),
+        user: Some(user.clone()),
+        domain: Some(domain.clone()),
+        identity: identity.clone(),
+        reverse_path: Some("<>".into()),
+        recipient: Some("a@one.example".into()),
+        site: Some("one.example".into()),
+    };
+    let lock = Action::Lock {
+        user: user.clone(),
+        domain: domain.clone(),
+        identity: identity.clone(),
+        until: Some(AT),
+        reason: reason.clone(),
+    };
+    let whole_user = Action::Lock {
+        user: user.clone(),
+        domain: domain.clone(),
+        identity: None,
+        until: None,
+        reason: reason.clone(),
+    };
+    for (name, action) in [
+        ("release", Action::Release { user: user.clone(), message_id }),
+        ("confirm", Action::Confirm { user: user.clone(), message_id }),
+        ("remove", Action::Remove { user: user.clone(), message_id }),
+        ("lock", lock),
+        ("lock_user", whole_user),
+        ("unlock", Action::Unlock { user, domain, identity, reason }),
+        ("queue_retry", Action::QueueRetry { node: node.clone(), select: QueueSelect::default() }),
+        ("queue_hold", Action::QueueHold { node: node.clone(), select: select.clone() }),
+        ("queue_resume", Action::QueueResume { node: node.clone(), select: select.clone() }),
+        ("queue_remove", Action::QueueRemove { node: node.clone(), select: select.clone() }),
+        ("queue_reroute", Action::QueueReroute { node, select, route: "relay.example:2525".into() }),
+    ] {
+        let command = Command {
+            id: "c1".into(),
+            by: "root@node1 (cli)".into(),
+            at: AT,
+            reply_partition: Some(2),
+            action,
+        };
+        put(out, &format!("commands/{name}"), &command);
+    }
+}
+
+fn replies(out: &mut Vec<(String, Value)>) {
+    let session = Reply::Session { message_id: id("one"), reply: reply(550, "Blocked as spam") };
+    put(out, "replies/session", &session);
+    let command = Reply::Command { command_id: "c1".into(), ok: true, affected: 3, text: "3 entries".into() };
+    put(out, "replies/command", &command);
+    let refusals = SessionRefusals {
+        node: "node1".into(),
+        client_ip: "192.0.2.66".parse().unwrap(),
+        user: Some(user()),
+        reason: "too_many_connections".into(),
+        minute: Timestamp(1_795_512_600_000),
+        count: 7,
+        reply: reply(421, "Too many concurrent SMTP connections"),
+    };
+    put(out, "sessions/refusals", &refusals);
+}
