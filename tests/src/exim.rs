@@ -21,21 +21,20 @@ impl Exim {
     /// When Exim is not there: run tests/install.
     #[must_use]
     pub fn cpanel(port: u16) -> Self {
-        let peers = std::env::var("MAILWEIR_PEERS").unwrap_or_else(|_| {
-            format!("{}/.cache/mailweir-peers", std::env::var("HOME").unwrap_or_default())
-        });
+        let peers = std::env::var("MAILWEIR_PEERS").unwrap_or_else(|_| "/var/tmp/mailweir-peers".to_owned());
         let binary = std::path::PathBuf::from(peers).join("exim/usr/sbin/exim4");
         assert!(binary.exists(), "{} is missing: run tests/install", binary.display());
         let directory = tempfile::Builder::new().prefix("mailweir-exim-").tempdir().expect("a directory");
         let path = directory.path();
         let config = format!(
-            "exim_user = Debian-exim\nexim_group = Debian-exim\nnever_users =\nspool_directory = {0}/spool\nlog_file_path = {0}/%slog\nprimary_hostname = server7.hoster.example\nqualify_domain = hoster.example\n\
+            "exim_user = Debian-exim\nexim_group = Debian-exim\nnever_users =\nexim_path = {1}\nspool_directory = {0}/spool\nlog_file_path = {0}/%slog\nprimary_hostname = server7.hoster.example\nqualify_domain = hoster.example\n\
              keep_environment =\nlocal_from_check = false\nuntrusted_set_sender = *\ntrusted_users = root\nhost_lookup =\ntls_advertise_hosts =\n\
              begin routers\nsmarthost:\n  driver = manualroute\n  transport = to_mailweir\n  route_list = * 127.0.0.1::{port}\n  self = send\n\
              begin transports\nto_mailweir:\n  driver = smtp\n  port = {port}\n  allow_localhost\n  hosts_try_fastopen =\n  \
              headers_add = \"X-Get-Message-Sender-Via: server7.hoster.example: authenticated_id: $sender_address\\nX-Authenticated-Sender: server7.hoster.example: $sender_address\"\n\
              begin retry\n* * F,1h,2s\n",
-            path.display()
+            path.display(),
+            binary.display()
         );
         std::fs::create_dir(path.join("spool")).expect("the spool");
         std::fs::write(path.join("exim.conf"), config).expect("exim.conf");

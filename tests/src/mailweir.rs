@@ -210,7 +210,7 @@ impl Mailweir {
     /// Lines of the message log.
     #[must_use]
     pub fn log_lines(&self, arguments: &[&str]) -> Vec<Value> {
-        let lines = self.json(&[&["log", "--limit", "1000000"], arguments].concat());
+        let lines = self.json(&[&["log", "--limit", "100000"], arguments].concat());
         lines.as_array().cloned().unwrap_or_default()
     }
 
