@@ -241,7 +241,9 @@ fn a_blocked_message_gets_550_with_a_reference_is_reported_and_can_be_released()
     // (Postfix' own bounce carries the same text, and is blocked and reported, too.)
     let report = wait::until("the report on it arrives", Duration::from_secs(60), || {
         let reports = receiver.mailbox("abuse@hoster.example");
-        reports.into_iter().find(|report| String::from_utf8_lossy(report).contains(id.as_str()))
+        reports
+            .into_iter()
+            .find(|report| header(report, "X-Mailweir-Identity").as_deref() == Some("office@hoster.example"))
     });
     assert_eq!(header(&report, "X-Mailweir-Classification").as_deref(), Some("spam"));
     read_with_python(&report);
