@@ -33,6 +33,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 const REJOIN: Duration = Duration::from_secs(1);
 /// How often the age of queued messages is looked at.
 const KEEP_EVERY: Duration = Duration::from_secs(600);
+/// Messages written anew in one step.
+const KEPT_AT_ONCE: usize = 32;
 /// How long a group waits when its site has too many under way.
 const SITE_BUSY: Duration = Duration::from_secs(2);
 
@@ -455,16 +457,33 @@ impl Worker {
             .filter(|(_, entry)| entry.stored_at < limit)
             .map(|(key, _)| key.clone())
             .collect();
-        for key in old {
-            let Some(entry) = self.lane.get(&key).cloned() else { continue };
-            let Some(copy) = kept_copy(&self.press.log, entry.position).await? else { continue };
-            // Two steps: the copy is inert until an entry points to it.
-            let positions = lane_consumer.commit(vec![copy], None).await?;
-            let Some(position) = positions.first().copied() else { continue };
-            let in_flight = self.lane.is_in_flight(&key);
-            let moved = QueueEntry { position, stored_at: now, ..entry };
-            lane_consumer.commit(records::entry(&moved).into_iter().collect(), None).await?;
-            self.lane.put(moved, in_flight);
+        for keys in old.chunks(KEPT_AT_ONCE) {
+            self.keep(keys, lane_consumer, now).await?;
+        }
+        Ok(())
+    }
+
+    async fn keep(&mut self, keys: &[Key], lane_consumer: &Handle, now: Timestamp) -> Result<(), LogError> {
+        let mut entries = Vec::with_capacity(keys.len());
+        let mut copies = Vec::with_capacity(keys.len());
+        for key in keys {
+            let Some(entry) = self.lane.get(key).cloned() else { continue };
+            if let Some(copy) = kept_copy(&self.press.log, entry.position).await? {
+                entries.push(entry);
+                copies.push(copy);
+            }
+        }
+        // Two steps: a copy is inert until an entry points to it.
+        let positions = lane_consumer.commit(copies, None).await?;
+        let moved: Vec<QueueEntry> = entries
+            .into_iter()
+            .zip(positions)
+            .map(|(entry, position)| QueueEntry { position, stored_at: now, ..entry })
+            .collect();
+        lane_consumer.commit(moved.iter().filter_map(records::entry).collect(), None).await?;
+        for entry in moved {
+            let in_flight = self.lane.is_in_flight(&(entry.message.id, entry.site.clone()));
+            self.lane.put(entry, in_flight);
         }
         Ok(())
     }

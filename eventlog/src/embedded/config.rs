@@ -34,6 +34,9 @@ pub struct EmbeddedConfig {
     pub tombstone_delay: Duration,
     /// How often retention is looked at, by the injected clock.
     pub retention_interval: Duration,
+    /// How long after opening retention is first looked at: a log that was closed for days holds messages that are past
+    /// their retention and still queued, and whoever queued them must be able to write them anew before they go.
+    pub retention_grace: Duration,
     /// How long a member that must give up partitions may take to poll, before they are taken away.
     pub release_timeout: Duration,
     /// The first pause before a log that failed is opened again; each further one is twice as long, up to 30 s.
@@ -56,6 +59,7 @@ impl EmbeddedConfig {
             epoch_bytes: 4096 * MIB,
             tombstone_delay: Duration::from_secs(24 * 3600),
             retention_interval: Duration::from_secs(60),
+            retention_grace: Duration::from_secs(600),
             release_timeout: Duration::from_secs(10),
             reopen_delay: Duration::from_millis(200),
         }

@@ -69,7 +69,7 @@ impl Writer {
     pub(super) fn new(shared: Arc<Shared>, lock: DirectoryLock) -> Self {
         let ends = shared.partitions.iter().map(super::partition::Partition::end).collect();
         let groups = Groups::new(shared.config.release_timeout);
-        let next_retention = shared.clock.now();
+        let next_retention = shared.clock.now().plus(shared.config.retention_grace);
         Writer {
             shared,
             groups,
