@@ -162,7 +162,7 @@ async fn wait_for(set: &mut JoinSet<(&'static str, anyhow::Result<()>)>) {
         match ended {
             Ok((role, Ok(()))) => tracing::debug!(role, "stopped"),
             Ok((role, Err(error))) => {
-                tracing::error!(role, error = format!("{error:#}"), "stopped with an error")
+                tracing::error!(role, error = format!("{error:#}"), "stopped with an error");
             }
             Err(panic) => tracing::error!(%panic, "a role panicked"),
         }

@@ -80,6 +80,7 @@ fn measure(message: &[u8], rounds: usize) -> (f64, f64) {
             symbols: verdict.symbols.clone(),
             remove_fields: judgement.remove_fields,
             released_by: None,
+            kept: false,
         };
         black_box(spool::encode(&head, &message).expect("can be written as JSON"));
         let event = schemas::verdict::VerdictEvent::Judged(verdict);

@@ -55,11 +55,11 @@ fn print_verdict_event(event: &TraceEvent, verdict: &VerdictEvent) {
         VerdictEvent::Judged(verdict) => print_verdict(verdict),
         VerdictEvent::Released { by, at, .. } => println!("{}  released from quarantine by {by}", time(*at)),
         VerdictEvent::Closed { by, at, confirmed: true, .. } => {
-            println!("{}  confirmed as spam by {by}", time(*at))
+            println!("{}  confirmed as spam by {by}", time(*at));
         }
         VerdictEvent::Closed { by, at, .. } => println!("{}  removed from quarantine by {by}", time(*at)),
         VerdictEvent::Lock { .. } | VerdictEvent::Unknown => {
-            println!("{}  {}", time(event.at), event.position)
+            println!("{}  {}", time(event.at), event.position);
         }
     }
 }

@@ -59,11 +59,11 @@ pub(super) async fn quarantine(arguments: QuarantineArguments) -> anyhow::Result
         None => return list(&client, &arguments).await,
         Some(QuarantineVerb::Show { id }) => {
             let details: QuarantineDetails = client.get(&format!("/v1/quarantine/{id}"), &[]).await?;
-            return if arguments.output.json {
-                ask::print_json(&details)
-            } else {
-                Ok(print_details(&details))
-            };
+            if arguments.output.json {
+                return ask::print_json(&details);
+            }
+            print_details(&details);
+            return Ok(());
         }
         Some(QuarantineVerb::Eml { id, to }) => {
             let message = client.get_bytes(&format!("/v1/quarantine/{id}/eml")).await?;

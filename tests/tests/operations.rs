@@ -175,9 +175,9 @@ fn a_backup_taken_while_running_brings_the_queue_back() {
     for lost in ["log", "statistics.sqlite", "statistics.sqlite-wal", "statistics.sqlite-shm"] {
         let path = node.directory.path().join("data").join(lost);
         if path.is_dir() {
-            std::fs::remove_dir_all(path).expect("gone")
+            std::fs::remove_dir_all(path).expect("gone");
         } else {
-            drop(std::fs::remove_file(path))
+            drop(std::fs::remove_file(path));
         }
     }
     node.verb(&["restore", &backup.display().to_string()]);
