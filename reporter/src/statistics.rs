@@ -17,7 +17,7 @@ use crate::{Config, Error, Metrics, StatsStore};
 /// Records of a batch.
 const BATCH: usize = 2000;
 /// Statistics may be a moment behind: larger batches cost less.
-const GATHER: Duration = Duration::from_millis(20);
+const GATHER: Duration = Duration::from_millis(100);
 /// A part of the log that gives nothing for so long has nothing: its retention is over.
 const NOTHING_KEPT: Duration = Duration::from_secs(10);
 const EXPIRE_EVERY: Duration = Duration::from_secs(600);
