@@ -87,8 +87,12 @@ impl Writer {
                 }
                 polled = consumer.poll(BATCH, Duration::from_secs(1)) => polled?,
             };
-            if let Polled::Records(records) = polled {
-                self.take(&records, &mut *consumer).await?;
+            match polled {
+                Polled::Records(records) => self.take(&records, &mut *consumer).await?,
+                Polled::Nothing if !self.passed.is_empty() => {
+                    self.write(Step::default(), &mut *consumer).await?
+                }
+                _ => {}
             }
             patience.it_worked();
         }
