@@ -90,7 +90,7 @@ impl Writer {
             match polled {
                 Polled::Records(records) => self.take(&records, &mut *consumer).await?,
                 Polled::Nothing if !self.passed.is_empty() => {
-                    self.write(Step::default(), &mut *consumer).await?
+                    self.write(Step::default(), &mut *consumer).await?;
                 }
                 _ => {}
             }
