@@ -20,9 +20,24 @@ pub enum Parsed {
     Malformed,
 }
 
+/// Longest header of version 1, in octets.
+const MAX_V1_BYTES: usize = 107;
+
+/// Version 1 is one line: its first LF stands behind a CR, and nothing before the line's end depends on how TCP cut it.
+fn has_whole_line(input: &[u8]) -> bool {
+    memchr::memchr(b'\n', input).is_some_and(|end| end > 0 && end < MAX_V1_BYTES && input[end - 1] == b'\r')
+}
+
 /// Parses the start of a connection.
 #[must_use]
 pub fn parse(input: &[u8]) -> Parsed {
+    if input.starts_with(b"PROXY") && !has_whole_line(input) {
+        return if input.len() < MAX_V1_BYTES && !input.contains(&b'\n') {
+            Parsed::Incomplete
+        } else {
+            Parsed::Malformed
+        };
+    }
     let header = HeaderResult::parse(input);
     if header.is_incomplete() {
         return if input.len() < MAX_HEADER_BYTES { Parsed::Incomplete } else { Parsed::Malformed };
@@ -71,6 +86,8 @@ mod tests {
         );
         assert_eq!(parse(&v2[..27]), Parsed::Incomplete);
         assert_eq!(parse(b"EHLO x\r\n"), Parsed::Malformed);
+        assert_eq!(parse(b"PROXY UNKNOWN fff:fff 65534 \n\r\n"), Parsed::Malformed);
+        assert_eq!(parse(&[&b"PROXY "[..], &[b'x'; 200]].concat()), Parsed::Malformed);
         assert_eq!(parse(b"PROXY TCP4 300.0.2.7 192.0.2.1 4711 25\r\n"), Parsed::Malformed);
     }
 

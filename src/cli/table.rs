@@ -63,6 +63,6 @@ mod tests {
     fn cells_from_mail_cannot_move_the_cursor() {
         let mut table = Table::new(&["A", "B"]);
         table.row(vec!["x\u{1b}[2J".into(), "y".into()]);
-        assert_eq!(table.to_string(), "A       B\nx\u{fffd}[2J  y\n");
+        assert_eq!(table.to_string(), "A      B\nx\u{fffd}[2J  y\n");
     }
 }

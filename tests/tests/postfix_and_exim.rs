@@ -411,3 +411,54 @@ fn zone_strings(record: &str) -> String {
         .collect::<Vec<_>>()
         .join(" ")
 }
+
+#[test]
+fn each_user_leaves_from_its_own_address_under_its_own_name() {
+    let receiver = Postfix::receiver(&["receiver.example"], &["anna@receiver.example"]);
+    let names = NameServer::start(&[("receiver.example", "@ MX 10 mx\nmx A 127.0.0.1".to_owned())]);
+    let delivery = format!("dns_servers = [\"{}\"]\nsmtp_port = {}", names.address(), receiver.port);
+    let settings = r#"
+[[egress_source]]
+node = "node1"
+ip = "127.0.0.5"
+ehlo = "out5.hoster.example"
+[[egress_source]]
+node = "node1"
+ip = "127.0.0.6"
+ehlo = "out6.hoster.example"
+[[egress_pool]]
+name = "default"
+sources = ["127.0.0.5"]
+[[egress_pool]]
+name = "bulk"
+sources = ["127.0.0.6"]
+[[domain]]
+name = "plain.example"
+[[domain]]
+name = "bulk.example"
+delivery_pool = "bulk"
+[[outgoing_user]]
+domain = "plain.example"
+ip = "127.0.0.1/32"
+[[outgoing_user]]
+domain = "bulk.example"
+login = "bulk.example"
+password = "a long password"
+"#;
+    let node = Mailweir::start(&Setup { delivery, ..Setup::default() }, settings);
+    let plain = Postfix::client(node.port, None);
+    let bulk = Postfix::client(node.port, Some(("bulk.example", "a long password")));
+    for (client, subject) in [(&plain, "plain"), (&bulk, "bulk")] {
+        let message = smtp::message("x@plain.example", "anna@receiver.example", subject, "Text");
+        smtp::send(client.port, "x@plain.example", &["anna@receiver.example"], &message).expect("taken");
+    }
+    let arrived = receiver.wait_for_mail("anna@receiver.example", 2);
+    for (subject, ip, name) in
+        [("plain", "127.0.0.5", "out5.hoster.example"), ("bulk", "127.0.0.6", "out6.hoster.example")]
+    {
+        let message =
+            arrived.iter().find(|m| header(m, "Subject").as_deref() == Some(subject)).expect("it arrived");
+        let received = String::from_utf8_lossy(message);
+        assert!(received.contains(ip) && received.contains(name), "{subject} came from {received}");
+    }
+}
