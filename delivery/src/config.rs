@@ -71,7 +71,7 @@ impl Config {
             data_timeout: Duration::from_secs(600),
             idle_timeout: Duration::from_secs(5),
             down_for: Duration::from_secs(30),
-            commit_interval: Duration::from_millis(50),
+            commit_interval: Duration::from_millis(90),
         }
     }
 }
