@@ -59,8 +59,6 @@ pub async fn start(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Pip
         clock,
     };
     let mut registry = Registry::default();
-    let ingress = ingress::Ingress::bind(ingress_config(config), &mut registry).await?;
-    let smtp = ingress.addresses();
     let stop_ingress = CancellationToken::new();
     let stop_workers = CancellationToken::new();
     let mut workers = JoinSet::new();
@@ -72,6 +70,9 @@ pub async fn start(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Pip
     let router = control::router(control).merge(queries);
     let socket = crate::socket::bind(&config.control_socket())?;
     workers.spawn(named("control socket", crate::socket::serve(socket, router, stop_views.clone())));
+    // Last of all doors: whoever sees the SMTP port open finds the control socket, too.
+    let ingress = ingress::Ingress::bind(ingress_config(config), &mut registry).await?;
+    let smtp = ingress.addresses();
     let http = match config.http {
         Some(address) => {
             let listener = tokio::net::TcpListener::bind(address)

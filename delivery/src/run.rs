@@ -195,7 +195,8 @@ impl Worker {
                     Some(Event::Lost(error)) => return Err(error),
                     None => return Err(LogError::Closed),
                 },
-                () = clock.sleep_until(wake_at), if has_room || wake_at == next_keep => {}
+                // While stopping nothing that falls due is begun, so nothing is woken for.
+                () = clock.sleep_until(wake_at), if !stopping && (has_room || wake_at == next_keep) => {}
             }
             self.metrics.in_flight.set(self.in_flight() as i64);
             if let Some(since) = stopping_since

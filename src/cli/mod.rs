@@ -82,9 +82,22 @@ enum Verb {
     Restore(local::RestoreArguments),
 }
 
+/// `mailweir log | head` ends quietly when `head` has enough, as every other command does. Not for a node: it must outlive
+/// whoever reads its output.
+#[allow(unsafe_code)] // sets a signal's default action, before any thread is started
+fn end_with_the_reader() {
+    // SAFETY: SIG_DFL installs no handler, so nothing can run in a signal's context.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+    }
+}
+
 /// Runs the verb. Exit status: 0 done, 1 failed, 2 wrong arguments.
 #[must_use]
 pub fn main(arguments: Arguments) -> ExitCode {
+    if !matches!(arguments.verb, Verb::Run(_) | Verb::Demo(_)) {
+        end_with_the_reader();
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use control::api::{
-    ApplyAnswer, ApplyRequest, ChangesAnswer, DkimGenerate, DkimImport, DkimKeyInfo, DkimKeys, PlanAnswer,
-    SettingsAnswer, SettingsFile,
+    ApplyAnswer, ApplyRequest, ChangesAnswer, DkimGenerate, DkimImport, DkimKeyInfo, DkimKeys, DkimRemove,
+    PlanAnswer, SettingsAnswer, SettingsFile,
 };
 
 use super::table::{Table, time};
@@ -117,6 +117,8 @@ enum DkimVerb {
         #[arg(long, default_value = "rsa")]
         algorithm: String,
     },
+    /// Remove a key; publish no record for it any more.
+    Remove { domain: String, selector: String },
     /// Import an unencrypted private key in PEM.
     Import { domain: String, selector: String, file: PathBuf },
 }
@@ -134,6 +136,12 @@ pub(super) async fn dkim(arguments: DkimArguments) -> anyhow::Result<()> {
         DkimVerb::Generate { domain, selector, algorithm } => {
             let request = DkimGenerate { domain, selector, algorithm: Some(algorithm) };
             print_key(&client.post("/v1/dkim/generate", &request).await?);
+        }
+        DkimVerb::Remove { domain, selector } => {
+            let removed = format!("{selector}._domainkey.{domain}");
+            let _: serde_json::Value =
+                client.post("/v1/dkim/remove", &DkimRemove { domain, selector }).await?;
+            println!("{removed} is removed");
         }
         DkimVerb::Import { domain, selector, file } => {
             let pem = std::fs::read_to_string(&file)
