@@ -1,21 +1,26 @@
-//! Password guessing is slowed, then blocked: per client address, and per login for addresses that the login was never
-//! used from with success. So a guesser elsewhere cannot lock out the correct client.
+//! Password guessing is slowed, then blocked: per client address, and per login and the network the guesses come from.
+//! Nothing that is done elsewhere blocks the correct client of a login: from a network that did not fail it always has
+//! one try, and where it succeeded it has many.
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Failures are forgotten after this long without another.
 const WINDOW: Duration = Duration::from_secs(15 * 60);
-/// Failures of one address until it is blocked for the rest of the window.
-const PER_ADDRESS: u32 = 10;
-/// Failures of one login, from anywhere, until addresses that never succeeded are blocked from it.
-const PER_LOGIN: u32 = 30;
+/// Failures of one address, and of one login from one network, until they are blocked for the rest of the window.
+const BLOCKED_AFTER: u32 = 10;
+/// Failures of one login, from anywhere, from which on each network has one try.
+const LOGIN_UNDER_ATTACK: u32 = 30;
+/// Failures of a login from an address where it succeeded lately: such an address may have other users, too.
+const BLOCKED_WHERE_KNOWN: u32 = 50;
+/// How long an address is known for a login.
+const KNOWN_FOR: Duration = Duration::from_secs(24 * 3600);
 /// The first failures only cost time.
 const DELAY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(4));
-/// Addresses and logins remembered, each.
+/// Entries of each kind that are remembered.
 const MAX_REMEMBERED: usize = 50_000;
 
 /// What to do with a login before its password is looked at.
@@ -34,9 +39,10 @@ pub(super) struct Guard {
 #[derive(Default)]
 struct State {
     addresses: HashMap<IpAddr, Failures>,
+    networks: HashMap<(String, IpAddr), Failures>,
     logins: HashMap<String, Failures>,
-    /// Where a login succeeded last.
-    good: HashMap<(String, IpAddr), Instant>,
+    /// Where a login succeeded, and what failed there since.
+    known: HashMap<(String, IpAddr), Known>,
 }
 
 #[derive(Clone, Copy)]
@@ -45,42 +51,73 @@ struct Failures {
     last: Instant,
 }
 
+#[derive(Clone, Copy)]
+struct Known {
+    succeeded: Instant,
+    failures: Failures,
+}
+
+/// What counts as one client: an IPv6 client has a /64 to choose its addresses from.
+fn address(ip: IpAddr) -> IpAddr {
+    masked(ip, 32, 64)
+}
+
+/// What counts as one place.
+fn network(ip: IpAddr) -> IpAddr {
+    masked(ip, 24, 56)
+}
+
+fn masked(ip: IpAddr, v4_bits: u32, v6_bits: u32) -> IpAddr {
+    match ip {
+        IpAddr::V4(ip) => Ipv4Addr::from_bits(ip.to_bits() & (u32::MAX << (32 - v4_bits))).into(),
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << (128 - v6_bits))).into(),
+    }
+}
+
 impl Guard {
     pub(super) fn before(&self, ip: IpAddr, login: &str, now: Instant) -> Judgement {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.good.contains_key(&(login.to_owned(), ip)) {
-            return Judgement::Go;
+        let known = state.known.get(&(login.to_owned(), address(ip)));
+        if let Some(known) = known.filter(|known| now.duration_since(known.succeeded) < KNOWN_FOR) {
+            let failures = recent(Some(&known.failures), now);
+            return judge(failures, BLOCKED_WHERE_KNOWN, "as this user from this IP address");
         }
-        let of_address = recent(state.addresses.get(&ip), now);
-        if of_address >= PER_ADDRESS {
-            return Judgement::Blocked {
-                why: "Too many failed logins from this IP address, try again in 15 minutes".into(),
-            };
+        let of_address = recent(state.addresses.get(&address(ip)), now);
+        let of_network = recent(state.networks.get(&(login.to_owned(), network(ip))), now);
+        let under_attack = recent(state.logins.get(login), now) >= LOGIN_UNDER_ATTACK;
+        let tries = if under_attack { 1 } else { BLOCKED_AFTER };
+        if of_network >= tries {
+            return judge(of_network, tries, "as this user from your network");
         }
-        if recent(state.logins.get(login), now) >= PER_LOGIN {
-            return Judgement::Blocked {
-                why: "Too many failed logins as this user from elsewhere, try again in 15 minutes".into(),
-            };
-        }
-        match of_address {
-            0 => Judgement::Go,
-            n => Judgement::Wait { delay: (DELAY.0 * 2u32.saturating_pow(n - 1)).min(DELAY.1) },
-        }
+        judge(of_address, BLOCKED_AFTER, "from this IP address")
     }
 
     pub(super) fn after(&self, ip: IpAddr, login: &str, good: bool, now: Instant) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = (login.to_owned(), address(ip));
+        // A success takes back no failure: a guesser may own a login, too.
         if good {
-            state.addresses.remove(&ip);
-            bound(&mut state.good, |at| now.duration_since(*at) < WINDOW * 96);
-            state.good.insert((login.to_owned(), ip), now);
+            let none = Known { succeeded: now, failures: Failures { count: 0, last: now } };
+            bound(&mut state.known, |known| known.succeeded);
+            state.known.entry(place).or_insert(none).succeeded = now;
             return;
         }
-        let fresh = |f: &Failures| now.duration_since(f.last) < WINDOW;
-        bound(&mut state.addresses, fresh);
-        bound(&mut state.logins, fresh);
-        count(&mut state.addresses, ip, now);
+        if let Some(known) = state.known.get_mut(&place) {
+            one_more(&mut known.failures, now);
+        }
+        count(&mut state.addresses, address(ip), now);
+        count(&mut state.networks, (login.to_owned(), network(ip)), now);
         count(&mut state.logins, login.to_owned(), now);
+    }
+}
+
+fn judge(failures: u32, blocked_after: u32, what: &str) -> Judgement {
+    match failures {
+        0 => Judgement::Go,
+        n if n >= blocked_after => {
+            Judgement::Blocked { why: format!("Too many failed logins {what}, try again in 15 minutes") }
+        }
+        n => Judgement::Wait { delay: (DELAY.0 * 2u32.saturating_pow(n.min(16) - 1)).min(DELAY.1) },
     }
 }
 
@@ -89,7 +126,11 @@ fn recent(failures: Option<&Failures>, now: Instant) -> u32 {
 }
 
 fn count<K: Hash + Eq>(map: &mut HashMap<K, Failures>, key: K, now: Instant) {
-    let failures = map.entry(key).or_insert(Failures { count: 0, last: now });
+    bound(map, |failures| failures.last);
+    one_more(map.entry(key).or_insert(Failures { count: 0, last: now }), now);
+}
+
+fn one_more(failures: &mut Failures, now: Instant) {
     if now.duration_since(failures.last) >= WINDOW {
         failures.count = 0;
     }
@@ -97,48 +138,106 @@ fn count<K: Hash + Eq>(map: &mut HashMap<K, Failures>, key: K, now: Instant) {
     failures.last = now;
 }
 
-/// Makes room when the map is full: what is stale goes, else everything.
-fn bound<K: Hash + Eq, V>(map: &mut HashMap<K, V>, fresh: impl Fn(&V) -> bool) {
-    if map.len() >= MAX_REMEMBERED {
-        map.retain(|_, value| fresh(value));
+/// Makes room when the map is full: the older half goes.
+fn bound<K: Hash + Eq, V>(map: &mut HashMap<K, V>, last: impl Fn(&V) -> Instant) {
+    if map.len() < MAX_REMEMBERED {
+        return;
     }
-    if map.len() >= MAX_REMEMBERED {
-        map.clear();
-    }
+    let mut times: Vec<Instant> = map.values().map(&last).collect();
+    let middle = times.len() / 2;
+    let (_, median, _) = times.select_nth_unstable(middle);
+    let median = *median;
+    map.retain(|_, value| last(value) > median);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn ip(last: u8) -> IpAddr {
-        IpAddr::from([192, 0, 2, last])
+    fn ip(network: u8, last: u8) -> IpAddr {
+        IpAddr::from([192, 0, network, last])
+    }
+
+    fn fail(guard: &Guard, ip: IpAddr, login: &str, times: u32, now: Instant) {
+        (0..times).for_each(|_| guard.after(ip, login, false, now));
+    }
+
+    fn blocked(judgement: &Judgement) -> bool {
+        matches!(judgement, Judgement::Blocked { .. })
     }
 
     #[test]
     fn a_guesser_is_slowed_then_blocked_and_the_owner_is_not() {
         let (guard, now) = (Guard::default(), Instant::now());
-        guard.after(ip(1), "shop", true, now);
-        assert_eq!(guard.before(ip(9), "shop", now), Judgement::Go);
-        guard.after(ip(9), "shop", false, now);
-        assert!(matches!(guard.before(ip(9), "shop", now), Judgement::Wait { .. }));
-        for _ in 0..PER_ADDRESS {
-            guard.after(ip(9), "shop", false, now);
+        guard.after(ip(1, 1), "shop", true, now);
+        assert_eq!(guard.before(ip(1, 9), "shop", now), Judgement::Go);
+        let mut last = Duration::ZERO;
+        for _ in 1..BLOCKED_AFTER {
+            guard.after(ip(1, 9), "shop", false, now);
+            let Judgement::Wait { delay } = guard.before(ip(1, 9), "shop", now) else {
+                panic!("it is slowed")
+            };
+            assert!(delay > last || delay == DELAY.1);
+            last = delay;
         }
-        assert!(matches!(guard.before(ip(9), "other", now), Judgement::Blocked { .. }));
-        assert_eq!(guard.before(ip(1), "shop", now), Judgement::Go);
-        assert_eq!(guard.before(ip(9), "other", now + WINDOW), Judgement::Go);
+        guard.after(ip(1, 9), "shop", false, now);
+        assert!(blocked(&guard.before(ip(1, 9), "other", now)));
+        // In the guesser's own network the owner is known by its address.
+        assert_eq!(guard.before(ip(1, 1), "shop", now), Judgement::Go);
+        assert_eq!(guard.before(ip(1, 9), "other", now + WINDOW), Judgement::Go);
     }
 
     #[test]
-    fn many_addresses_guessing_one_login_are_blocked_from_it_alone() {
+    fn guesses_from_everywhere_leave_each_network_one_try() {
         let (guard, now) = (Guard::default(), Instant::now());
-        guard.after(ip(1), "shop", true, now);
-        for n in 0..PER_LOGIN {
-            guard.after(ip(100 + n as u8), "shop", false, now);
+        for n in 0..LOGIN_UNDER_ATTACK {
+            guard.after(ip(100 + n as u8, 1), "shop", false, now);
         }
-        assert!(matches!(guard.before(ip(50), "shop", now), Judgement::Blocked { .. }));
-        assert_eq!(guard.before(ip(50), "other", now), Judgement::Go);
-        assert_eq!(guard.before(ip(1), "shop", now), Judgement::Go);
+        assert!(blocked(&guard.before(ip(100, 2), "shop", now)));
+        assert_eq!(guard.before(ip(100, 2), "other", now), Judgement::Go);
+        // The owner, never seen before, comes with the right password.
+        assert_eq!(guard.before(ip(50, 1), "shop", now), Judgement::Go);
+    }
+
+    #[test]
+    fn a_login_of_ones_own_buys_no_more_guesses() {
+        let (guard, now) = (Guard::default(), Instant::now());
+        for _ in 0..BLOCKED_AFTER {
+            guard.after(ip(1, 9), "shop", false, now);
+            guard.after(ip(1, 9), "mine", true, now);
+        }
+        assert!(blocked(&guard.before(ip(1, 9), "shop", now)));
+        assert_eq!(guard.before(ip(1, 9), "mine", now), Judgement::Go);
+    }
+
+    #[test]
+    fn an_address_that_is_known_may_fail_more_often_but_not_for_ever() {
+        let (guard, now) = (Guard::default(), Instant::now());
+        guard.after(ip(1, 1), "shop", true, now);
+        fail(&guard, ip(1, 1), "shop", BLOCKED_WHERE_KNOWN - 1, now);
+        assert_eq!(guard.before(ip(1, 1), "shop", now), Judgement::Wait { delay: DELAY.1 });
+        fail(&guard, ip(1, 1), "shop", 1, now);
+        assert!(blocked(&guard.before(ip(1, 1), "shop", now)));
+        assert!(blocked(&guard.before(ip(1, 1), "other", now)));
+    }
+
+    #[test]
+    fn an_ipv6_client_is_its_network() {
+        let (guard, now) = (Guard::default(), Instant::now());
+        for n in 0..BLOCKED_AFTER {
+            guard.after(format!("2001:db8::{n:x}").parse().unwrap(), "shop", false, now);
+        }
+        assert!(blocked(&guard.before("2001:db8::ffff".parse().unwrap(), "other", now)));
+        assert_eq!(guard.before("2001:db8:0:100::1".parse().unwrap(), "other", now), Judgement::Go);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_the_newest_stays() {
+        let (mut map, begin) = (HashMap::new(), Instant::now());
+        for n in 0..MAX_REMEMBERED + 10 {
+            count(&mut map, n, begin + Duration::from_millis(n as u64));
+        }
+        assert!(map.len() < MAX_REMEMBERED);
+        assert!(map.contains_key(&(MAX_REMEMBERED + 9)) && !map.contains_key(&0));
     }
 }

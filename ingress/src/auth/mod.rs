@@ -19,6 +19,8 @@ use guard::{Guard, Judgement};
 /// How long a verified login is believed without argon2.
 const REMEMBERED: Duration = Duration::from_secs(60);
 const MAX_REMEMBERED: usize = 10_000;
+/// Longest login: a mailbox (RFC 5321 4.5.3.1).
+const MAX_LOGIN_BYTES: usize = 320;
 /// Checks at a time; more would only take memory (19 MiB each) from everything else.
 const CHECKS: usize = 2;
 
@@ -49,7 +51,9 @@ impl Authenticator {
     }
 
     pub async fn check(&self, ip: IpAddr, login: &str, password: String) -> AuthResult {
-        let login = login.to_lowercase();
+        // No address is longer; what a guesser makes up must not fill the memory of guesses.
+        let login = if login.len() > MAX_LOGIN_BYTES { String::new() } else { login.to_lowercase() };
+        // Before the memory of verified logins, too: else a guesser who is blocked could try it without end.
         match self.guard.before(ip, &login, Instant::now()) {
             Judgement::Blocked { why } => return AuthResult::Blocked(why),
             Judgement::Wait { delay } => tokio::time::sleep(delay).await,
@@ -62,7 +66,7 @@ impl Authenticator {
         let memory = self.memory_key(&login, stored.as_deref().unwrap_or_default(), &password);
         let good = self.remembered(&memory) || {
             let Ok(_permit) = self.checks.acquire().await else { return AuthResult::Unavailable };
-            let hash = stored.clone().unwrap_or_else(|| NOBODY.to_owned());
+            let hash = stored.as_deref().unwrap_or(NOBODY).to_owned();
             let checked = tokio::task::spawn_blocking(move || argon::verify(&hash, &password)).await;
             matches!(checked, Ok(true)) && stored.is_some()
         };

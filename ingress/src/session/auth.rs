@@ -68,6 +68,12 @@ impl Session {
             Dialogue::Plain => {
                 let parts: Vec<&str> = text.split('\0').collect();
                 match parts[..] {
+                    // Nobody may act for somebody else here (RFC 4616 2).
+                    [other, login, _]
+                        if !other.is_empty() && other.to_lowercase() != login.to_lowercase() =>
+                    {
+                        self.refuse("auth_failed", reply(535, (5, 7, 8), "No login may act as another"))
+                    }
                     [_, login, password] if !login.is_empty() => {
                         self.check(login.to_owned(), password.to_owned())
                     }

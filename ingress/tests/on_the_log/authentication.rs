@@ -94,3 +94,40 @@ async fn guessing_is_blocked_for_the_guesser_alone() {
     again.say("EHLO client.example", "250").await;
     assert!(again.auth_plain("customer.example", PASSWORD).await.starts_with("235"));
 }
+
+/// Three guessers, thirty failures; then the owner, from a place that was never seen before, as after a restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn guessers_elsewhere_do_not_lock_out_an_owner_who_was_not_seen_yet() {
+    let node = Node::start().await;
+    let mut guesses = Vec::new();
+    for guesser in [[127, 0, 1, 1], [127, 0, 2, 1], [127, 0, 3, 1]] {
+        for _ in 0..10 {
+            let node = &node;
+            guesses.push(async move {
+                let mut client = Client::connect_from(node, guesser).await;
+                client.say("EHLO client.example", "250").await;
+                client.auth_plain("shop@customer.example", "wrong").await
+            });
+        }
+    }
+    for reply in futures_util::future::join_all(guesses).await {
+        assert!(reply.starts_with("535") || reply.starts_with("454"), "{reply}");
+    }
+    let mut owner = Client::connect_from(&node, [127, 0, 9, 1]).await;
+    owner.say("EHLO client.example", "250").await;
+    let reply = owner.auth_plain("shop@customer.example", PASSWORD).await;
+    assert!(reply.starts_with("235"), "{reply}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_acts_for_somebody_else() {
+    let node = Node::start().await;
+    let mut client = Client::connect_from(&node, NOBODY).await;
+    client.say("EHLO client.example", "250").await;
+    let plain = |authorization: &str| {
+        let text = format!("{authorization}\0customer.example\0{PASSWORD}");
+        format!("AUTH PLAIN {}", STANDARD.encode(text))
+    };
+    client.say(&plain("shop@customer.example"), "535 5.7.8").await;
+    client.say(&plain("Customer.example"), "235").await;
+}
