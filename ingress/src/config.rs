@@ -48,8 +48,10 @@ pub struct TlsFiles {
 /// Bounds on what a client can make us do.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Connections of all clients together.
+    /// Connections of all clients together, those that wait for a slot included.
     pub max_connections: usize,
+    /// Connections of one client address that wait for a slot; more get their 421 at once.
+    pub max_waiting_per_ip: u32,
     /// How long a connection over its client's cap waits for a slot.
     pub slot_wait: Duration,
     /// Octets of a command line, with its CRLF (RFC 5321 4.5.3.1.4, with room for extensions).
@@ -76,6 +78,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             max_connections: 20_000,
+            max_waiting_per_ip: 50,
             slot_wait: Duration::from_secs(10),
             command_line: 2048,
             auth_line: 12_288,

@@ -73,7 +73,10 @@ impl From<std::io::Error> for End {
 pub async fn serve(door: Door, shared: Arc<Shared>) {
     shared.metrics.connections.inc();
     let peer = door.peer;
-    let end = Box::pin(serve_to_end(door, &shared)).await;
+    let end = tokio::select! {
+        end = Box::pin(serve_to_end(door, &shared)) => end,
+        () = shared.cut_off.cancelled() => Err(End::ShuttingDown),
+    };
     shared.metrics.connections.dec();
     match end {
         Err(End::Io(error)) => tracing::debug!(%peer, %error, "connection ended"),
@@ -85,31 +88,32 @@ pub async fn serve(door: Door, shared: Arc<Shared>) {
 async fn serve_to_end(mut door: Door, shared: &Arc<Shared>) -> Result<(), End> {
     // Replies are small and must not wait for one another.
     door.stream.set_nodelay(true)?;
-    let mut input = BytesMut::new();
+    let Some(admission) = shared.admit() else {
+        let refusal = SmtpReply::new(421, EnhancedCode(4, 3, 2), "Too many connections, try again later");
+        shared.note(door.peer.ip(), None, "too_many_connections", refusal);
+        // No handshake for a TLS client either: this is no time for more work.
+        door.stream.write_all(b"421 4.3.2 Too many connections, try again later\r\n").await?;
+        return Ok(());
+    };
     let mut client = door.peer;
     if door.expect_proxy_header {
-        let header = within(OPENING, read_proxy_header(&mut door.stream, &mut input)).await?;
+        let header = within(OPENING, read_proxy_header(&mut door.stream)).await?;
         if let Some(named) = header {
             client = SocketAddr::new(named.ip().to_canonical(), named.port());
         }
     }
-    let Some(_slot) = shared.slot(client.ip()).await else {
-        let text =
-            "421 Too many concurrent SMTP connections from this IP address; please try again later.\r\n";
-        shared.note(
-            client.ip(),
-            None,
-            "too_many_connections",
-            SmtpReply { code: 421, enhanced: None, text: text[4..].trim_end().into() },
-        );
-        door.stream.write_all(text.as_bytes()).await?;
-        return Ok(());
-    };
+    let slot = shared.slot(admission, client.ip()).await;
     let mut wire = Wire::Plain(door.stream);
     let mut tls = None;
     if door.tls == ListenerTls::Implicit {
         (wire, tls) = within(OPENING, start_tls(wire, shared)).await?;
     }
+    let Ok(_slot) = slot else {
+        let text = "Too many concurrent SMTP connections from this IP address; please try again later.";
+        let refusal = SmtpReply { code: 421, enhanced: None, text: text.into() };
+        shared.note(client.ip(), None, "too_many_connections", refusal);
+        return within(OPENING, refuse_connection(&mut wire, text)).await;
+    };
     let options = Options {
         hostname: shared.config.hostname.clone(),
         can_start_tls: door.tls == ListenerTls::StartTls,
@@ -124,7 +128,7 @@ async fn serve_to_end(mut door: Door, shared: &Arc<Shared>) -> Result<(), End> {
         wire,
         client,
         session,
-        input,
+        input: BytesMut::new(),
         output: Vec::new(),
         chunked: None,
     };
@@ -140,16 +144,22 @@ async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, End>>) 
     tokio::time::timeout(limit, work).await.unwrap_or(Err(End::Timeout))
 }
 
-async fn read_proxy_header(stream: &mut TcpStream, input: &mut BytesMut) -> Result<Option<SocketAddr>, End> {
+/// The words agreed upon, which have no enhanced status code, and the end.
+async fn refuse_connection(wire: &mut Wire, text: &str) -> Result<(), End> {
+    wire.write_all(format!("421 {text}\r\n").as_bytes()).await?;
+    Ok(wire.shutdown().await?)
+}
+
+/// Reads the header and not one octet more.
+async fn read_proxy_header(stream: &mut TcpStream) -> Result<Option<SocketAddr>, End> {
+    let mut header = Vec::new();
     loop {
-        match proxy::parse(input) {
-            Parsed::Header { length, client } => {
-                input.advance(length);
-                return Ok(client);
-            }
+        match proxy::parse(&header) {
+            Parsed::Header { client, .. } => return Ok(client),
             Parsed::Malformed => return Err(End::Closed),
             Parsed::Incomplete => {
-                if stream.read_buf(input).await? == 0 {
+                let missing = proxy::missing(&header) as u64;
+                if (&mut *stream).take(missing).read_buf(&mut header).await? == 0 {
                     return Err(End::Closed);
                 }
             }
@@ -174,7 +184,7 @@ impl Shared {
     /// Books a refusal.
     pub fn note(&self, ip: IpAddr, login: Option<&str>, reason: &'static str, reply: SmtpReply) {
         self.metrics.refused.get_or_create(&Reason { reason }).inc();
-        self.refusals.note(ip, login, reason, reply);
+        self.refusals.note(ip, login, reason, reply, self.clock.now());
     }
 
     /// Why no mail is taken in now.
@@ -195,15 +205,27 @@ impl Shared {
 
 impl Connection {
     async fn run(&mut self) -> Result<(), End> {
+        let farewell = match self.converse().await {
+            Err(End::Timeout) => SmtpReply::new(421, EnhancedCode(4, 4, 2), "Timeout, closing"),
+            Err(End::ShuttingDown) => {
+                SmtpReply::new(421, EnhancedCode(4, 3, 2), "Closing for a restart, try again")
+            }
+            end => return end,
+        };
+        if farewell.enhanced == Some(EnhancedCode(4, 4, 2)) {
+            self.shared.note(self.client.ip(), self.session.login(), "timeout", farewell.clone());
+        }
+        // What a client did not take in time it will not take now.
+        self.output.clear();
+        self.say(&farewell);
+        within(Duration::from_secs(5), self.flush_now()).await
+    }
+
+    async fn converse(&mut self) -> Result<(), End> {
         self.say(&self.session.greeting());
         loop {
             self.flush().await?;
-            let actions = match self.next_line().await {
-                Ok(actions) => actions,
-                Err(End::Timeout) => return self.farewell("Timeout, closing").await,
-                Err(End::ShuttingDown) => return self.farewell("Closing for a restart, try again").await,
-                Err(end) => return Err(end),
-            };
+            let actions = self.next_line().await?;
             if !self.carry_out(actions).await? {
                 return self.flush().await;
             }
@@ -217,12 +239,6 @@ impl Connection {
                 }
             }
         }
-    }
-
-    /// 421 (RFC 5321 3.8), then the end.
-    async fn farewell(&mut self, text: &str) -> Result<(), End> {
-        self.say(&SmtpReply::new(421, EnhancedCode(4, 3, 2), text));
-        within(Duration::from_secs(5), self.flush_now()).await
     }
 
     /// Waits for a line and gives it to the session.
@@ -248,7 +264,7 @@ impl Connection {
                     Ok(Ok(0)) => return Err(End::Closed),
                     Ok(read) => { read?; }
                 },
-                () = shutdown.cancelled(), if self.session.transaction().is_none() => return Err(End::ShuttingDown),
+                () = shutdown.cancelled() => return Err(End::ShuttingDown),
             }
         }
     }
@@ -291,6 +307,9 @@ impl Connection {
         }
         let line = self.input.split_to(end + 1);
         let Some(line) = line.strip_suffix(b"\r\n") else { return Some(self.session.bare_line_end()) };
+        if !self.input.is_empty() && self.session.must_wait_after(line) {
+            return Some(self.session.out_of_step());
+        }
         let not_accepting = self.shared.not_accepting();
         let settings = self.shared.settings.read();
         let senders = self.shared.senders.read();

@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod proxy;
 pub mod refusals;
 pub mod session;
+pub mod slots;
 pub mod tls;
 pub mod verdict;
 

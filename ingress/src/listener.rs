@@ -1,8 +1,7 @@
-//! Listeners and the caps on connections.
+//! Listeners, and what their connections share.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use eventlog::{Clock, Log, View};
@@ -11,7 +10,7 @@ use schemas::Topic;
 use schemas::senders::SendersView;
 use schemas::settings::SettingsView;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -20,14 +19,13 @@ use crate::auth::Authenticator;
 use crate::connection::{self, Door};
 use crate::metrics::Metrics;
 use crate::refusals::Refusals;
+use crate::slots::Slots;
 use crate::tls::Certificate;
 use crate::verdict::Verdicts;
 use crate::{Config, Error, ListenerConfig, ListenerTls};
 
 /// How often the scorer's lag is looked at.
 const LAG_EVERY: Duration = Duration::from_millis(500);
-/// Connections per client address whose user says nothing, and of clients we do not know.
-pub const DEFAULT_MAX_CONNECTIONS: u32 = 10;
 
 /// Bound listeners, ready to run.
 pub struct Ingress {
@@ -55,6 +53,8 @@ pub struct Shared {
     /// Records of `accepted` not judged yet, as last seen.
     pub lag: std::sync::atomic::AtomicU64,
     pub shutdown: CancellationToken,
+    /// Ends what has not ended by itself some time after `shutdown`.
+    pub cut_off: CancellationToken,
 }
 
 impl Ingress {
@@ -101,7 +101,7 @@ impl Ingress {
         let shared = Arc::new(Shared {
             authenticator: Authenticator::new(settings.clone()),
             room: Incoming::room_of(self.config.limits.bytes_in_flight),
-            slots: Slots::new(self.config.limits.max_connections),
+            slots: Slots::new(&self.config.limits),
             lag: std::sync::atomic::AtomicU64::new(0),
             refusals: Refusals::default(),
             config: self.config,
@@ -112,11 +112,12 @@ impl Ingress {
             certificate: self.certificate,
             verdicts,
             metrics: self.metrics,
-            shutdown: shutdown.clone(),
+            shutdown,
+            cut_off: CancellationToken::new(),
         });
         let background = TaskTracker::new();
         let stop_background = CancellationToken::new();
-        start_background(&shared, &background, &stop_background, &shutdown).await;
+        start_background(&shared, &background, &stop_background).await;
         let connections = TaskTracker::new();
         let mut accepting = tokio::task::JoinSet::new();
         for (listener, config) in self.listeners {
@@ -125,7 +126,9 @@ impl Ingress {
         accepting.join_all().await;
         connections.close();
         if tokio::time::timeout(drain, connections.wait()).await.is_err() {
-            tracing::warn!("some clients were cut off in the middle of a message; they keep it");
+            tracing::warn!("some clients are cut off in the middle of a message; they keep it");
+            shared.cut_off.cancel();
+            connections.wait().await;
         }
         stop_background.cancel();
         background.close();
@@ -134,30 +137,16 @@ impl Ingress {
     }
 }
 
-async fn start_background(
-    shared: &Arc<Shared>,
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
-    shutdown: &CancellationToken,
-) {
-    let tail = loop {
-        match shared.verdicts.open(&shared.log).await {
-            Ok(tail) => break Some(tail),
-            Err(error) if error.is_transient() => {
-                tracing::warn!(%error, "replies cannot be followed yet");
-                tokio::select! {
-                    () = shutdown.cancelled() => break None,
-                    () = tokio::time::sleep(Duration::from_secs(1)) => {}
-                }
-            }
-            Err(_) => break None,
-        }
-    };
-    if let Some(tail) = tail {
-        tasks.spawn(shared.verdicts.clone().follow(tail, stop.clone()));
+async fn start_background(shared: &Arc<Shared>, tasks: &TaskTracker, stop: &CancellationToken) {
+    // Before the first message, if it can be: then no verdict is missed. While it cannot, no log takes mail either,
+    // and clients are told so rather than left waiting.
+    let opened = shared.verdicts.open(&shared.log).await;
+    if let Err(error) = &opened {
+        tracing::warn!(%error, "replies cannot be followed yet");
     }
-    let (node, log, clock) = (shared.config.node.clone(), Arc::clone(&shared.log), Arc::clone(&shared.clock));
-    tasks.spawn(shared.refusals.clone().flush_until(node, log, clock, stop.clone()));
+    tasks.spawn(shared.verdicts.clone().follow(opened.ok(), Arc::clone(&shared.log), stop.clone()));
+    let (node, log) = (shared.config.node.clone(), Arc::clone(&shared.log));
+    tasks.spawn(shared.refusals.clone().flush_until(node, log, stop.clone()));
     if let Some(certificate) = shared.certificate.clone() {
         tasks.spawn(certificate.watch(stop.clone()));
     }
@@ -230,84 +219,5 @@ fn raise_file_limit() {
     let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised) {
         tracing::warn!(%error, "the limit of open files stays as it is");
-    }
-}
-
-/// Slots for connections: all together, and per client address.
-pub struct Slots {
-    max: usize,
-    taken: Mutex<Taken>,
-    freed: Notify,
-}
-
-#[derive(Default)]
-struct Taken {
-    all: usize,
-    by_ip: HashMap<IpAddr, u32>,
-}
-
-/// A slot, freed when dropped.
-pub struct Slot {
-    shared: Arc<Shared>,
-    ip: IpAddr,
-}
-
-impl Slots {
-    fn new(max: usize) -> Self {
-        Slots { max, taken: Mutex::default(), freed: Notify::new() }
-    }
-}
-
-impl Shared {
-    /// A slot for a connection from `ip`, waited for as long as the limits say.
-    pub async fn slot(self: &Arc<Self>, ip: IpAddr) -> Option<Slot> {
-        let deadline = tokio::time::Instant::now() + self.config.limits.slot_wait;
-        loop {
-            let freed = self.slots.freed.notified();
-            tokio::pin!(freed);
-            // Registered before looking, so that a slot freed in between wakes us.
-            freed.as_mut().enable();
-            if self.try_slot(ip) {
-                return Some(Slot { shared: Arc::clone(self), ip });
-            }
-            if tokio::time::timeout_at(deadline, freed).await.is_err() {
-                return None;
-            }
-        }
-    }
-
-    fn try_slot(&self, ip: IpAddr) -> bool {
-        let max_of_ip = {
-            let settings = self.settings.read();
-            settings
-                .user_by_ip(ip)
-                .map_or(DEFAULT_MAX_CONNECTIONS, |user| settings.effective(user).max_connections)
-        };
-        let mut taken = self.slots.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if taken.all >= self.slots.max {
-            return false;
-        }
-        let of_ip = taken.by_ip.entry(ip).or_default();
-        if *of_ip >= max_of_ip {
-            return false;
-        }
-        *of_ip += 1;
-        taken.all += 1;
-        true
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        let mut taken = self.shared.slots.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.all = taken.all.saturating_sub(1);
-        if let Some(of_ip) = taken.by_ip.get_mut(&self.ip) {
-            *of_ip -= 1;
-            if *of_ip == 0 {
-                taken.by_ip.remove(&self.ip);
-            }
-        }
-        drop(taken);
-        self.shared.slots.freed.notify_waiters();
     }
 }

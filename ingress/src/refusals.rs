@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use eventlog::{Clock, Log, NewRecord};
+use eventlog::{Log, NewRecord};
 use schemas::session::SessionRefusals;
 use schemas::{SmtpReply, Timestamp, Topic, UserId};
 use tokio_util::sync::CancellationToken;
@@ -17,8 +17,11 @@ const FLUSH_EVERY: Duration = Duration::from_secs(60);
 /// Gathers refusals; clones share it.
 #[derive(Clone, Default)]
 pub struct Refusals {
-    rows: Arc<Mutex<HashMap<(IpAddr, &'static str), Row>>>,
+    rows: Arc<Mutex<HashMap<Key, Row>>>,
 }
+
+/// Who, why, and the start of the minute.
+type Key = (IpAddr, &'static str, Timestamp);
 
 struct Row {
     user: Option<UserId>,
@@ -27,13 +30,20 @@ struct Row {
 }
 
 impl Refusals {
-    pub fn note(&self, ip: IpAddr, login: Option<&str>, reason: &'static str, reply: SmtpReply) {
+    pub fn note(
+        &self,
+        ip: IpAddr,
+        login: Option<&str>,
+        reason: &'static str,
+        reply: SmtpReply,
+        now: Timestamp,
+    ) {
+        let key = (ip, reason, Timestamp(now.0.div_euclid(60_000) * 60_000));
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-        if rows.len() >= MAX_ROWS && !rows.contains_key(&(ip, reason)) {
+        if rows.len() >= MAX_ROWS && !rows.contains_key(&key) {
             return;
         }
-        let row =
-            rows.entry((ip, reason)).or_insert_with(|| Row { user: None, count: 0, reply: reply.clone() });
+        let row = rows.entry(key).or_insert_with(|| Row { user: None, count: 0, reply: reply.clone() });
         row.count += 1;
         row.reply = reply;
         if let Some(login) = login {
@@ -42,19 +52,13 @@ impl Refusals {
     }
 
     /// Writes what was gathered every minute, and once more at the end.
-    pub async fn flush_until(
-        self,
-        node: String,
-        log: Log,
-        clock: Arc<dyn Clock>,
-        shutdown: CancellationToken,
-    ) {
+    pub async fn flush_until(self, node: String, log: Log, shutdown: CancellationToken) {
         loop {
             let stopping = tokio::select! {
                 () = shutdown.cancelled() => true,
                 () = tokio::time::sleep(FLUSH_EVERY) => false,
             };
-            let records = self.take(&node, clock.now());
+            let records = self.take(&node);
             if !records.is_empty()
                 && let Err(error) = log.append(records).await
             {
@@ -66,10 +70,9 @@ impl Refusals {
         }
     }
 
-    fn take(&self, node: &str, now: Timestamp) -> Vec<NewRecord> {
+    fn take(&self, node: &str) -> Vec<NewRecord> {
         let rows = std::mem::take(&mut *self.rows.lock().unwrap_or_else(PoisonError::into_inner));
-        let minute = Timestamp(now.0.div_euclid(60_000) * 60_000);
-        let record = |((client_ip, reason), row): ((IpAddr, &'static str), Row)| {
+        let record = |((client_ip, reason, minute), row): (Key, Row)| {
             let event = SessionRefusals {
                 node: node.to_owned(),
                 client_ip,

@@ -45,11 +45,12 @@ impl Certificate {
             if now == seen {
                 continue;
             }
+            // Told once: the next change, of the other file most likely, is another try.
+            seen = now;
             match read(&self.files) {
                 Ok(config) => {
                     *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
                     tracing::info!(certificate = %self.files.certificate.display(), "certificate reloaded");
-                    seen = now;
                 }
                 Err(error) => {
                     tracing::error!(%error, "the new certificate cannot be used, the old one stays");

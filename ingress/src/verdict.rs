@@ -1,7 +1,7 @@
 //! Waiting for the scorer's word: one task follows our partition of `replies` and hands each reply to its session.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,9 @@ const TIMEOUTS_IN_A_ROW: u32 = 3;
 /// ... nobody waits for this long.
 const PAUSE: Duration = Duration::from_secs(10);
 
+/// Sessions that wait at a time.
+const MAX_WAITING: usize = 10_000;
+
 /// Hands out replies; clones share it.
 #[derive(Clone)]
 pub struct Verdicts {
@@ -26,6 +29,8 @@ struct Shared {
     partition: u32,
     timeout: Duration,
     waiting: Mutex<HashMap<MessageId, oneshot::Sender<SmtpReply>>>,
+    /// The tail was opened.
+    open: AtomicBool,
     timeouts: AtomicU32,
     began: Instant,
     paused_until_ms: AtomicI64,
@@ -46,6 +51,7 @@ impl Verdicts {
                 partition,
                 timeout,
                 waiting: Mutex::default(),
+                open: AtomicBool::new(false),
                 timeouts: AtomicU32::new(0),
                 began: Instant::now(),
                 paused_until_ms: AtomicI64::new(0),
@@ -64,28 +70,42 @@ impl Verdicts {
     /// # Errors
     /// What the log says.
     pub async fn open(&self, log: &Log) -> Result<Box<dyn Tail>, LogError> {
-        log.tail(Topic::Replies, self.shared.partition, TailFrom::End).await
+        let tail = log.tail(Topic::Replies, self.shared.partition, TailFrom::End).await?;
+        self.shared.open.store(true, Ordering::Release);
+        Ok(tail)
     }
 
-    /// Follows the tail until `shutdown`.
-    pub async fn follow(self, mut tail: Box<dyn Tail>, shutdown: CancellationToken) {
+    /// Follows the tail until `shutdown`, opening it first where that could not be done yet. A tail that is opened
+    /// only now starts at the end: what came before is missed, so nobody waits until it is open.
+    pub async fn follow(self, mut tail: Option<Box<dyn Tail>>, log: Log, shutdown: CancellationToken) {
         loop {
-            let records = tokio::select! {
+            let followed = tokio::select! {
                 () = shutdown.cancelled() => return,
-                records = tail.next(1000) => records,
+                followed = self.follow_on(&mut tail, &log) => followed,
             };
-            match records {
-                Ok(records) => records
-                    .iter()
-                    .filter_map(|record| record.value.as_deref())
-                    .for_each(|value| self.hand_out(value)),
+            match followed {
+                Ok(()) => {}
                 Err(LogError::Closed) => return,
                 Err(error) => {
                     tracing::warn!(%error, "replies cannot be read, sessions answer without a verdict");
-                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    tokio::select! {
+                        () = shutdown.cancelled() => return,
+                        () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                    }
                 }
             }
         }
+    }
+
+    /// The next records, or the tail where there is none yet.
+    async fn follow_on(&self, tail: &mut Option<Box<dyn Tail>>, log: &Log) -> Result<(), LogError> {
+        let Some(tail) = tail else {
+            *tail = Some(self.open(log).await?);
+            return Ok(());
+        };
+        let records = tail.next(1000).await?;
+        records.iter().filter_map(|record| record.value.as_deref()).for_each(|value| self.hand_out(value));
+        Ok(())
     }
 
     fn hand_out(&self, value: &[u8]) {
@@ -101,14 +121,21 @@ impl Verdicts {
         self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a place; call it before the append. None while nobody waits.
+    /// Takes a place; call it before the append. None while nobody waits, and when too many do.
     #[must_use]
     pub fn expect(&self, id: MessageId) -> Option<Waiting> {
-        if self.now_ms() < self.shared.paused_until_ms.load(Ordering::Relaxed) {
+        let paused = self.now_ms() < self.shared.paused_until_ms.load(Ordering::Relaxed);
+        if paused || !self.shared.open.load(Ordering::Acquire) {
             return None;
         }
         let (sender, reply) = oneshot::channel();
-        self.waiting().insert(id, sender);
+        {
+            let mut waiting = self.waiting();
+            if waiting.len() >= MAX_WAITING {
+                return None;
+            }
+            waiting.insert(id, sender);
+        }
         Some(Waiting { verdicts: self.clone(), id, reply })
     }
 

@@ -96,6 +96,13 @@ pub fn parse(line: &[u8]) -> Result<Command, Problem> {
     }
 }
 
+/// Whether a line begins with this verb, whatever follows.
+#[must_use]
+pub fn verb_is(line: &[u8], verb: &str) -> bool {
+    let begins = line.get(..verb.len()).is_some_and(|start| start.eq_ignore_ascii_case(verb.as_bytes()));
+    begins && line.get(verb.len()).is_none_or(|next| !next.is_ascii_alphanumeric())
+}
+
 fn name(rest: &str, usage: &'static str) -> Result<String, Problem> {
     match rest.split_whitespace().next() {
         Some(name) if name.len() <= 255 => Ok(name.to_owned()),
@@ -193,13 +200,18 @@ fn parameter(word: &str) -> Option<Parameter> {
     keyword_ok.then(|| Parameter { keyword: keyword.to_ascii_uppercase(), value })
 }
 
-/// `true` when `text` is xtext (RFC 3461 4): printable ASCII, `+` only before two upper-case hex digits.
+/// `true` when `text` is xtext (RFC 3461 4): printable ASCII, `+` only before two upper-case hex digits that stand for
+/// printable ASCII, so that nothing it is copied to gets a line end out of it.
 #[must_use]
 pub fn is_xtext(text: &str) -> bool {
     let bytes = text.as_bytes();
-    let hex = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(b));
+    let printable = |pair: &[u8]| {
+        let upper = pair.iter().all(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(b));
+        let value = std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok());
+        upper && matches!(value, Some(b' '..=b'~'))
+    };
     bytes.iter().enumerate().all(|(i, b)| match b {
-        b'+' => hex(bytes.get(i + 1)) && hex(bytes.get(i + 2)),
+        b'+' => bytes.get(i + 1..i + 3).is_some_and(printable),
         b'=' => false,
         b => b.is_ascii_graphic(),
     })
@@ -245,6 +257,8 @@ mod tests {
                 && !is_xtext("a=b")
                 && !is_xtext("a b")
                 && !is_xtext("a+2b")
+                && !is_xtext("a+0D+0Ab")
+                && !is_xtext("a+7F")
         );
     }
 }

@@ -95,6 +95,7 @@ impl Session {
     /// The message has been dealt with; `answer` is what the client is told.
     pub fn message_done(&mut self, answer: SmtpReply) -> Vec<Action> {
         self.transaction = None;
+        self.commands = 0;
         say(answer)
     }
 

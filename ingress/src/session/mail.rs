@@ -77,7 +77,10 @@ impl Session {
 
 /// The refusal for a locked user, or an identity that is known before the message: the login or the reverse-path.
 fn locked(user: &SessionUser, path: &ReversePath, world: &World<'_>) -> Option<SmtpReply> {
-    let candidates = [user.login.clone(), path.mailbox().map(ToString::to_string)];
+    // Identities that the scorer found are in lower case.
+    let path = path.mailbox().map(ToString::to_string);
+    let lower = path.as_ref().map(|path| path.to_lowercase()).filter(|lower| Some(lower) != path.as_ref());
+    let candidates = [user.login.clone(), path, lower];
     let of_user = world.senders.lock(&user.id, None, world.now);
     let lock = of_user.or_else(|| {
         candidates
@@ -93,7 +96,10 @@ fn mail_parameters(parameters: &[Parameter]) -> Result<MailParameters, SmtpReply
     let bad = |keyword: &str| reply(501, (5, 5, 4), format!("Bad value of {keyword}"));
     for Parameter { keyword, value } in parameters {
         match (keyword.as_str(), value.as_deref()) {
-            ("SIZE", Some(value)) => parsed.size = Some(value.parse().map_err(|_| bad(keyword))?),
+            // `parse` alone would take a sign.
+            ("SIZE", Some(value)) if value.bytes().all(|b| b.is_ascii_digit()) => {
+                parsed.size = Some(value.parse().map_err(|_| bad(keyword))?);
+            }
             ("BODY", Some(value)) if value.eq_ignore_ascii_case("7BIT") => {
                 parsed.body_type = BodyType::SevenBit;
             }

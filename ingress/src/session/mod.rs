@@ -19,6 +19,9 @@ use schemas::{Domain, EnhancedCode, ReversePath, SmtpReply, Timestamp, UserId};
 
 use command::Command;
 
+/// Commands between two messages; more than the recipients of the largest envelope need.
+const MAX_COMMANDS: u32 = 10_000;
+
 /// What a session is told about its listener and the limits, once.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -115,6 +118,8 @@ pub struct Session {
     auth: Option<auth::Dialogue>,
     transaction: Option<Transaction>,
     errors: u32,
+    /// Since the last message.
+    commands: u32,
     /// Stable code of the last refusal, for the `sessions` topic; taken by the connection.
     refused: Option<(&'static str, SmtpReply)>,
 }
@@ -132,6 +137,7 @@ impl Session {
             auth: None,
             transaction: None,
             errors: 0,
+            commands: 0,
             refused: None,
         }
     }
@@ -147,8 +153,19 @@ impl Session {
         if self.auth.is_some() {
             return self.auth_line(line);
         }
+        self.commands += 1;
+        if self.commands > MAX_COMMANDS {
+            return vec![
+                Action::Reply(reply(421, (4, 7, 0), "Too many commands without a message")),
+                Action::Close,
+            ];
+        }
         let command = match command::parse(line) {
             Ok(command) => command,
+            Err(problem) if command::verb_is(line, "BDAT") => {
+                // How many octets follow cannot be told, and they are no commands.
+                return self.error(problem.reply()).into_iter().chain([Action::Close]).collect();
+            }
             Err(problem) => return self.error(problem.reply()),
         };
         if self.transaction.as_ref().is_some_and(|t| t.in_chunks) && !command.fits_between_chunks() {
@@ -182,6 +199,20 @@ impl Session {
     pub fn line_too_long(&mut self) -> Vec<Action> {
         self.auth = None;
         self.refuse("line_too_long", reply(500, (5, 5, 2), "Line too long"))
+    }
+
+    /// Whether a client must wait for the reply to this line before it sends more: after DATA (RFC 2920 3.1), because
+    /// a message sent too early is read as commands when DATA is refused.
+    #[must_use]
+    pub fn must_wait_after(&self, line: &[u8]) -> bool {
+        self.auth.is_none() && command::verb_is(line, "DATA")
+    }
+
+    /// A client that did not wait.
+    pub fn out_of_step(&mut self) -> Vec<Action> {
+        let refusal = reply(554, (5, 5, 0), "Wait for the reply to DATA before you send more");
+        self.refused = Some(("out_of_step", refusal.clone()));
+        vec![Action::Reply(refusal), Action::Close]
     }
 
     /// A line that did not end with CRLF.

@@ -209,3 +209,28 @@ async fn mail_over_the_bound_of_bytes_in_flight_is_452() {
     assert!(client.deliver(&"line of text\r\n".repeat(20_000)).await.starts_with("452 4.3.1"));
     assert!(client.deliver("Subject: small").await.starts_with("250 2.0.0 queued"));
 }
+
+/// Whoever sends the message before the 354 does not know whether it is taken for one: its lines would be commands.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_behind_data_before_the_354_is_never_taken_for_commands() {
+    let node = Node::start().await;
+    let mut client = Client::connect(&node).await;
+    client.say("EHLO client.example", "250").await;
+    let inner = "MAIL FROM:<evil@a.example>\r\nRCPT TO:<victim@b.example>\r\nBDAT 3 LAST\r\nx\r\n";
+    client.send(format!("MAIL FROM:<>\r\nRCPT TO:<@>\r\nDATA\r\nRSET\r\n{inner}").as_bytes()).await;
+    for start in ["250 2.1.0", "501 5.1.3", "554 5.5.0"] {
+        client.expect(start).await;
+    }
+    client.expect_end().await;
+    assert!(accepted(&node.log).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn octets_of_a_bdat_without_a_size_are_never_taken_for_commands() {
+    let node = Node::start().await;
+    let mut client = Client::connect(&node).await;
+    client.open().await;
+    client.send(b"BDAT 0x10 LAST\r\nRSET\r\nMAIL FROM:<evil@a.example>\r\n").await;
+    client.expect("501 5.5.4").await;
+    client.expect_end().await;
+}

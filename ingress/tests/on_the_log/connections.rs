@@ -51,7 +51,11 @@ async fn a_proxy_header_names_the_client_and_is_required() {
     client.say("HELO x", "250").await;
     client.say("MAIL FROM:<shop@customer.example>", "250").await;
     // Without one, and with a bad one, it is over.
-    for wrong in [&b"EHLO client.example\r\n"[..], b"PROXY TCP4 1.2.3.4.5 1.2.3.4 1 2\r\n"] {
+    for wrong in [
+        &b"EHLO client.example\r\n"[..],
+        b"PROXY TCP4 127.0.0.1\r\n",
+        b"PROXY TCP4 1.2.3.4.5 1.2.3.4 1 2\r\n",
+    ] {
         let mut client = Client::over(connected(&node, [127, 0, 0, 9]).await);
         client.send(wrong).await;
         client.expect_end().await;
@@ -125,4 +129,50 @@ async fn refusals_are_recorded_by_client_and_reason() {
     assert_eq!(refusals.client_ip.to_string(), "127.0.0.2");
     assert_eq!(refusals.reply.code, 550);
     log.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_all_connections_it_is_421_at_once_and_not_for_the_address() {
+    let mut setup = Setup::default();
+    setup.limits.max_connections = 3;
+    let node = Node::start_with(setup).await;
+    let mut held = Vec::new();
+    for last in 1..=3 {
+        held.push(Client::connect_from(&node, [127, 0, 0, last]).await);
+    }
+    let mut fourth = Client::over(connected(&node, [127, 0, 0, 4]).await);
+    let began = std::time::Instant::now();
+    fourth.expect("421 4.3.2 Too many connections").await;
+    assert!(began.elapsed() < Duration::from_secs(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_stalls_ends_with_421_and_is_recorded() {
+    let mut setup = Setup::default();
+    setup.limits.data_timeout = Duration::from_millis(300);
+    let node = Node::start_with(setup).await;
+    let mut client = Client::connect(&node).await;
+    client.open().await;
+    client.say("DATA", "354").await;
+    client.send(b"Subject: x\r\n").await;
+    client.expect("421 4.4.2").await;
+    client.expect_end().await;
+    let all = records(&node.stopped().await, Topic::Sessions).await;
+    let refusals: SessionRefusals = serde_json::from_slice(&all[0]).expect("refusals");
+    assert_eq!(refusals.reason, "timeout");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_graceful_stop_does_not_wait_for_an_idle_transaction_and_cuts_off_who_stalls() {
+    let mut setup = Setup::default();
+    setup.limits.drain = Duration::from_millis(500);
+    let node = Node::start_with(setup).await;
+    let (mut open, mut stalled) = (Client::connect(&node).await, Client::connect(&node).await);
+    open.open().await;
+    stalled.open().await;
+    stalled.say("DATA", "354").await;
+    node.begin_stop();
+    open.expect("421 4.3.2").await;
+    node.stopped().await.close().await;
+    stalled.expect_end().await;
 }

@@ -1,15 +1,19 @@
 //! STARTTLS and implicit TLS with real handshakes.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use ingress::{ListenerTls, TlsFiles};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::client::{Client, connected};
+use crate::client::{Client, Stream, connected};
 use crate::node::{Node, PASSWORD, Setup};
 
 /// A certificate, its files, and the node that uses them.
@@ -36,7 +40,7 @@ impl Secured {
         Secured { node, certificate: made.cert.der().clone(), _files: files }
     }
 
-    pub async fn handshake(&self, stream: TcpStream) -> Client<TlsStream<TcpStream>> {
+    pub async fn handshake<S: Stream>(&self, stream: S) -> Client<TlsStream<S>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone()).expect("a root");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -46,8 +50,10 @@ impl Secured {
             .with_root_certificates(roots)
             .with_no_client_auth();
         let name = ServerName::try_from("smtp.hoster.example").expect("a name");
-        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("a handshake");
-        Client::over(stream)
+        let handshake = TlsConnector::from(Arc::new(config)).connect(name, stream);
+        let stream =
+            tokio::time::timeout(Duration::from_secs(5), handshake).await.expect("a handshake in time");
+        Client::over(stream.expect("a handshake"))
     }
 }
 
@@ -93,4 +99,78 @@ async fn what_comes_behind_starttls_in_clear_ends_the_session() {
     client.send(b"STARTTLS\r\nMAIL FROM:<evil@a.example>\r\n").await;
     client.expect("554 5.5.").await;
     client.expect_end().await;
+}
+
+/// A load balancer may send the header and the client's first octets in one segment: those are TLS, and what is not
+/// TLS there is not taken for what was said under it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handshake_in_one_segment_with_the_proxy_header_succeeds() {
+    let secured = Secured::start(ListenerTls::Implicit, |setup| {
+        setup.listener.proxy_protocol_from = vec!["127.0.0.9/32".parse().expect("a range")];
+    })
+    .await;
+    let stream = connected(&secured.node, [127, 0, 0, 9]).await;
+    let header = b"PROXY TCP4 127.0.0.1 127.0.0.9 4711 465\r\n".to_vec();
+    let mut client = secured.handshake(HeaderFirst { stream, header }).await;
+    client.expect("220 smtp.hoster.example").await;
+    assert!(client.deliver("Subject: x").await.starts_with("250 2.0.0 queued"));
+    assert_eq!(secured.node.accepted().await.0.user.as_str(), "127.0.0.1/32");
+}
+
+/// Puts a header before the first octets that are written, in one segment.
+struct HeaderFirst {
+    stream: TcpStream,
+    header: Vec<u8>,
+}
+
+impl AsyncRead for HeaderFirst {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for HeaderFirst {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        let header = std::mem::take(&mut self.header);
+        if header.is_empty() {
+            return Pin::new(&mut self.stream).poll_write(cx, buf);
+        }
+        let together = [&header[..], buf].concat();
+        // A socket that was just connected takes a few hundred octets at once.
+        let written = std::task::ready!(Pin::new(&mut self.stream).poll_write(cx, &together))?;
+        assert_eq!(written, together.len());
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_port_of_implicit_tls_the_421_comes_under_tls() {
+    let secured = Secured::start(ListenerTls::Implicit, |setup| {
+        setup.limits.slot_wait = Duration::from_millis(200);
+    })
+    .await;
+    let mut held = Vec::new();
+    for _ in 0..10 {
+        let mut client = secured.handshake(connected(&secured.node, [127, 0, 0, 1]).await).await;
+        client.expect("220").await;
+        held.push(client);
+    }
+    let mut eleventh = secured.handshake(connected(&secured.node, [127, 0, 0, 1]).await).await;
+    eleventh.expect("421 Too many concurrent SMTP connections from this IP address").await;
 }
