@@ -1,27 +1,25 @@
 //! SMTP as a client (RFC 5321): one connection, one message at a time, pipelined where the peer allows it.
 
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use rustls::pki_types::ServerName;
 use schemas::SmtpReply;
 use schemas::envelope::Tls;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
 use crate::outcome::local;
+pub use crate::reply::Capabilities;
+use crate::reply::{self, MAX_LINE, MAX_LINES};
+use crate::tls::ClientTls;
+use crate::wire::Wire;
 
-/// Longest reply line taken, and most lines of one reply.
-const MAX_LINE: usize = 4096;
-const MAX_LINES: usize = 128;
 /// Dot-stuffed bytes gathered before a write.
 const WRITE_BYTES: usize = 64 << 10;
+/// How long a peer that takes no more of a message may need to say why.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Time-outs of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -29,22 +27,6 @@ pub struct Timeouts {
     pub connect: Duration,
     pub command: Duration,
     pub data: Duration,
-}
-
-/// What the peer said it can do.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Capabilities {
-    pub pipelining: bool,
-    pub eight_bit_mime: bool,
-    pub smtputf8: bool,
-    pub size: Option<u64>,
-    pub dsn: bool,
-    pub start_tls: bool,
-}
-
-enum Wire {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
 }
 
 /// A connection after EHLO.
@@ -55,14 +37,17 @@ pub struct Connection {
     pub peer: SocketAddr,
     pub capabilities: Capabilities,
     pub tls: Option<Tls>,
+    /// Why there is no TLS.
     pub tls_note: Option<String>,
+    /// Transactions so far.
     pub messages: usize,
 }
 
 /// What goes into a transaction.
 pub struct Mail<'a> {
-    /// `<path>` and parameters of MAIL, of each RCPT.
+    /// `<path>` and parameters of MAIL.
     pub mail: String,
+    /// `<path>` and parameters of each RCPT.
     pub recipients: Vec<String>,
     pub head: &'a [u8],
     pub body: &'a [u8],
@@ -82,14 +67,23 @@ impl Failure {
     fn of(text: impl Into<String>) -> Self {
         Failure { reply: local(451, (4, 4, 2), text), local: true, tls: false }
     }
+
+    /// RFC 5321 4.3.2: not an answer to what was asked.
+    fn out_of_turn(peer: SocketAddr, to: &str, reply: &SmtpReply) -> Self {
+        let text = format!("{peer} answered {} to {to}", reply.code);
+        Failure { reply: local(451, (4, 5, 0), text), local: true, tls: false }
+    }
 }
 
 /// The result of a transaction: a reply for each recipient, and whether the connection may be used again.
 pub struct Sent {
+    /// Each with whether it is ours.
     pub replies: Vec<(SmtpReply, bool)>,
     pub reusable: bool,
-    /// It failed before any of the message was sent.
+    /// The peer ended the connection before any of the message was sent.
     pub before_content: bool,
+    /// It took at least one recipient.
+    pub took_any: bool,
 }
 
 /// How to open a connection.
@@ -98,8 +92,8 @@ pub struct Opening<'a> {
     pub source: Option<IpAddr>,
     pub ehlo: &'a str,
     pub timeouts: Timeouts,
-    /// None: no TLS on this one, and why.
-    pub tls: Result<&'a TlsConnector, String>,
+    /// `Err`: no TLS on this one, and why.
+    pub tls: Result<&'a ClientTls, String>,
 }
 
 /// Connects, greets, and starts TLS where the peer offers it.
@@ -108,22 +102,11 @@ pub struct Opening<'a> {
 /// What happened, as a reply.
 pub async fn open(opening: Opening<'_>) -> Result<Connection, Failure> {
     let address = opening.server.address;
+    let unreachable = |text: String| Failure { reply: local(451, (4, 4, 1), text), local: true, tls: false };
     let connecting = connect(address, opening.source);
     let stream = match tokio::time::timeout(opening.timeouts.connect, connecting).await {
-        Err(_) => {
-            return Err(Failure {
-                reply: local(451, (4, 4, 1), format!("No answer from {address}")),
-                local: true,
-                tls: false,
-            });
-        }
-        Ok(Err(error)) => {
-            return Err(Failure {
-                reply: local(451, (4, 4, 1), format!("{address} cannot be reached: {error}")),
-                local: true,
-                tls: false,
-            });
-        }
+        Err(_) => return Err(unreachable(format!("No answer from {address}"))),
+        Ok(Err(error)) => return Err(unreachable(format!("{address} cannot be reached: {error}"))),
         Ok(Ok(stream)) => stream,
     };
     let mut connection = Connection {
@@ -138,15 +121,19 @@ pub async fn open(opening: Opening<'_>) -> Result<Connection, Failure> {
     };
     let greeting = connection.reply(opening.timeouts.command).await?;
     if greeting.code != 220 {
-        return Err(Failure { reply: greeting, local: false, tls: false });
+        return Err(refused(greeting));
     }
     connection.hello(opening.ehlo).await?;
     match (&opening.tls, connection.capabilities.start_tls) {
-        (Ok(connector), true) => connection.start_tls(connector, opening.server, opening.ehlo).await?,
+        (Ok(tls), true) => connection.start_tls(tls, opening.server, opening.ehlo).await?,
         (Ok(_), false) => connection.tls_note = Some("not offered".into()),
         (Err(why), _) => connection.tls_note = Some(why.clone()),
     }
     Ok(connection)
+}
+
+fn refused(reply: SmtpReply) -> Failure {
+    Failure { reply: reply::cut(reply, usize::MAX), local: false, tls: false }
 }
 
 async fn connect(address: SocketAddr, source: Option<IpAddr>) -> std::io::Result<TcpStream> {
@@ -159,139 +146,196 @@ async fn connect(address: SocketAddr, source: Option<IpAddr>) -> std::io::Result
     Ok(stream)
 }
 
+/// What a transaction has been answered so far.
+#[derive(Default)]
+struct Answers {
+    mail: Option<SmtpReply>,
+    recipients: Vec<SmtpReply>,
+    content_sent: bool,
+}
+
+impl Answers {
+    fn mail_refused(&self) -> Option<&SmtpReply> {
+        self.mail.as_ref().filter(|reply| !is_taken(reply))
+    }
+
+    fn took_any(&self) -> bool {
+        self.mail_refused().is_none() && self.recipients.iter().any(is_taken)
+    }
+
+    /// Each recipient's reply: that of MAIL or RCPT when it was refused there, else that of the end.
+    fn each(self, count: usize, end: &SmtpReply, end_is_local: bool) -> Vec<(SmtpReply, bool)> {
+        let refusal = self.mail_refused().cloned();
+        let of = |index: usize| match (&refusal, self.recipients.get(index)) {
+            (Some(mail), _) => (mail.clone(), false),
+            (None, Some(reply)) if !is_taken(reply) => (reply.clone(), false),
+            _ => (end.clone(), end_is_local),
+        };
+        (0..count).map(of).collect()
+    }
+}
+
 impl Connection {
     async fn hello(&mut self, name: &str) -> Result<(), Failure> {
         let reply = self.command(&format!("EHLO {name}")).await?;
         if reply.code == 250 {
-            self.capabilities = capabilities(&reply.text);
+            self.capabilities = reply::capabilities(&reply.text);
             return Ok(());
         }
+        self.capabilities = Capabilities::default();
         let reply = self.command(&format!("HELO {name}")).await?;
-        if reply.code == 250 { Ok(()) } else { Err(Failure { reply, local: false, tls: false }) }
+        if reply.code == 250 { Ok(()) } else { Err(refused(reply)) }
     }
 
     async fn start_tls(
         &mut self,
-        connector: &TlsConnector,
+        tls: &ClientTls,
         server: &crate::dns::Server,
         ehlo: &str,
     ) -> Result<(), Failure> {
-        let reply = self.command("STARTTLS").await?;
-        if reply.code != 220 {
-            self.tls_note = Some(format!("refused: {reply}"));
-            return Ok(());
-        }
         let tls_failure =
             |text: String| Failure { reply: local(451, (4, 7, 5), text), local: true, tls: true };
+        let reply = self.command("STARTTLS").await.map_err(|failure| Failure { tls: true, ..failure })?;
+        if reply.code != 220 {
+            self.tls_note = Some(format!("refused: {}", reply::cut(reply, 200)));
+            return Ok(());
+        }
         if !self.input.is_empty() {
             return Err(tls_failure("The server sent data behind its answer to STARTTLS".into()));
         }
-        let Wire::Plain(_) = &self.wire else { return Ok(()) };
         let name = ServerName::try_from(server.name.clone())
             .unwrap_or_else(|_| ServerName::from(server.address.ip()));
-        let Wire::Plain(stream) = std::mem::replace(&mut self.wire, Wire::Plain(unconnected()?)) else {
-            return Ok(());
+        let stream = match std::mem::replace(&mut self.wire, Wire::Gone) {
+            Wire::Plain(stream) => stream,
+            other => {
+                self.wire = other;
+                return Ok(());
+            }
         };
-        let handshake = tokio::time::timeout(self.timeouts.connect, connector.connect(name, stream)).await;
-        let stream = match handshake {
+        let handshake = tokio::time::timeout(self.timeouts.connect, tls.connect(name, stream)).await;
+        let (stream, negotiated) = match handshake {
             Err(_) => return Err(tls_failure("The TLS handshake took too long".into())),
             Ok(Err(error)) => return Err(tls_failure(format!("The TLS handshake failed: {error}"))),
-            Ok(Ok(stream)) => stream,
+            Ok(Ok(done)) => done,
         };
-        self.tls = Some(negotiated(&stream));
+        self.tls = Some(negotiated);
         self.wire = Wire::Tls(Box::new(stream));
-        self.hello(ehlo).await
+        self.hello(ehlo).await.map_err(|failure| Failure { tls: failure.local, ..failure })
     }
 
     /// Sends a message. However it ends, each recipient has a reply.
     pub async fn send(&mut self, mail: &Mail<'_>) -> Sent {
         self.messages += 1;
-        let mut content_sent = false;
-        match self.transaction(mail, &mut content_sent).await {
-            Ok(sent) => sent,
-            Err(failure) => Sent {
-                replies: vec![(failure.reply, failure.local); mail.recipients.len()],
-                reusable: false,
-                before_content: !content_sent,
-            },
+        let mut answers = Answers::default();
+        let result = self.transaction(mail, &mut answers).await;
+        let (end, end_is_local, reusable) = match result {
+            Ok((end, reusable)) => (end, false, reusable),
+            Err(failure) => (failure.reply, failure.local, false),
+        };
+        let closing = end_is_local || answers.mail_refused().is_some_and(is_closing);
+        Sent {
+            reusable,
+            before_content: closing && !answers.content_sent,
+            took_any: answers.took_any(),
+            replies: answers
+                .each(mail.recipients.len(), &end, end_is_local)
+                .into_iter()
+                .map(|(reply, is_local)| (reply::cut(reply, usize::MAX), is_local))
+                .collect(),
         }
     }
 
-    async fn transaction(&mut self, mail: &Mail<'_>, content_sent: &mut bool) -> Result<Sent, Failure> {
-        let pipelining = self.capabilities.pipelining;
-        let mut commands = format!("MAIL FROM:{}\r\n", mail.mail);
-        let mail_reply;
-        let mut replies = Vec::with_capacity(mail.recipients.len());
-        if pipelining {
-            for recipient in &mail.recipients {
-                commands.push_str(&format!("RCPT TO:{recipient}\r\n"));
-            }
-            commands.push_str("DATA\r\n");
-            self.write(commands.as_bytes(), self.timeouts.command).await?;
-            mail_reply = self.reply(self.timeouts.command).await?;
-            for _ in &mail.recipients {
-                replies.push(self.reply(self.timeouts.command).await?);
-            }
-        } else {
-            self.write(commands.as_bytes(), self.timeouts.command).await?;
-            mail_reply = self.reply(self.timeouts.command).await?;
-            if !mail_reply.is_positive() {
-                return Ok(Sent {
-                    reusable: self.reset().await,
-                    replies: vec![(mail_reply, false); mail.recipients.len()],
-                    before_content: false,
-                });
-            }
-            for recipient in &mail.recipients {
-                replies.push(self.command(&format!("RCPT TO:{recipient}")).await?);
-            }
-            if replies.iter().all(|reply| !reply.is_positive()) {
-                return Ok(Sent {
-                    reusable: self.reset().await,
-                    replies: replies.into_iter().map(|r| (r, false)).collect(),
-                    before_content: false,
-                });
-            }
-            self.write(b"DATA\r\n", self.timeouts.command).await?;
+    /// The reply that ends the transaction, and whether the connection may be used again.
+    async fn transaction(
+        &mut self,
+        mail: &Mail<'_>,
+        answers: &mut Answers,
+    ) -> Result<(SmtpReply, bool), Failure> {
+        if self.capabilities.pipelining {
+            self.pipelined(mail, answers).await?;
+        } else if let Some(end) = self.one_by_one(mail, answers).await? {
+            return Ok((end, self.reset().await));
         }
-        let data_reply = self.reply(self.timeouts.command).await?;
-        let any_recipient = replies.iter().any(SmtpReply::is_positive);
-        if data_reply.code != 354 {
-            let reusable = !is_closing(&data_reply) && self.reset().await;
-            return Ok(Sent {
-                replies: merge(&mail_reply, replies, &data_reply),
-                reusable,
-                before_content: false,
-            });
+        let data = self.reply(self.timeouts.command).await?;
+        if data.code != 354 {
+            if data.code < 400 {
+                // To take this for an answer would be to believe that a message was taken that was never sent.
+                return Err(Failure::out_of_turn(self.peer, "DATA", &data));
+            }
+            let reusable = !is_closing(&data) && self.reset().await;
+            return Ok((data, reusable));
         }
-        if !any_recipient || !mail_reply.is_positive() {
+        if !answers.took_any() {
             // The peer took DATA with nobody to send to: an empty message goes nowhere (RFC 2920 3.1).
             self.write(b".\r\n", self.timeouts.command).await?;
             let end = self.reply(self.timeouts.data).await?;
-            return Ok(Sent {
-                replies: merge(&mail_reply, replies, &end),
-                reusable: !is_closing(&end),
-                before_content: false,
-            });
+            let reusable = !is_closing(&end);
+            return Ok((end, reusable));
         }
-        *content_sent = true;
-        self.write_message(mail).await?;
-        match self.reply(self.timeouts.data).await {
-            Ok(end) => Ok(Sent {
-                reusable: !is_closing(&end),
-                replies: merge(&mail_reply, replies, &end),
-                before_content: false,
-            }),
-            // Recipients that were refused before stay refused.
-            Err(failure) => Ok(Sent {
-                replies: replies
-                    .into_iter()
-                    .map(|r| if r.is_positive() { (failure.reply.clone(), true) } else { (r, false) })
-                    .collect(),
-                reusable: false,
-                before_content: false,
-            }),
+        answers.content_sent = true;
+        if let Err(failure) = self.write_message(mail).await {
+            // A peer that has enough may say so and close: what it said counts.
+            return match self.reply(LAST_WORDS).await {
+                Ok(end) if end.code >= 400 => Ok((end, false)),
+                _ => Err(failure),
+            };
         }
+        let end = self.reply(self.timeouts.data).await?;
+        if (300..400).contains(&end.code) {
+            return Err(Failure::out_of_turn(self.peer, "the end of the message", &end));
+        }
+        let reusable = !is_closing(&end);
+        Ok((end, reusable))
+    }
+
+    async fn pipelined(&mut self, mail: &Mail<'_>, answers: &mut Answers) -> Result<(), Failure> {
+        let mut commands = format!("MAIL FROM:{}\r\n", mail.mail);
+        for recipient in &mail.recipients {
+            commands.push_str("RCPT TO:");
+            commands.push_str(recipient);
+            commands.push_str("\r\n");
+        }
+        commands.push_str("DATA\r\n");
+        self.write(commands.as_bytes(), self.timeouts.command).await?;
+        answers.mail = Some(self.answer("MAIL").await?);
+        for _ in &mail.recipients {
+            let reply = self.answer("RCPT").await?;
+            answers.recipients.push(reply);
+        }
+        Ok(())
+    }
+
+    /// As far as DATA; the reply to end with when nobody was taken.
+    async fn one_by_one(
+        &mut self,
+        mail: &Mail<'_>,
+        answers: &mut Answers,
+    ) -> Result<Option<SmtpReply>, Failure> {
+        self.write(format!("MAIL FROM:{}\r\n", mail.mail).as_bytes(), self.timeouts.command).await?;
+        let reply = self.answer("MAIL").await?;
+        answers.mail = Some(reply.clone());
+        if !is_taken(&reply) {
+            return Ok(Some(reply));
+        }
+        for recipient in &mail.recipients {
+            self.write(format!("RCPT TO:{recipient}\r\n").as_bytes(), self.timeouts.command).await?;
+            let reply = self.answer("RCPT").await?;
+            answers.recipients.push(reply);
+        }
+        if !answers.took_any() {
+            return Ok(answers.recipients.last().cloned());
+        }
+        self.write(b"DATA\r\n", self.timeouts.command).await?;
+        Ok(None)
+    }
+
+    /// The reply to MAIL or RCPT: 2yz, 4yz or 5yz.
+    async fn answer(&mut self, to: &str) -> Result<SmtpReply, Failure> {
+        let reply = self.reply(self.timeouts.command).await?;
+        if (300..400).contains(&reply.code) {
+            return Err(Failure::out_of_turn(self.peer, to, &reply));
+        }
+        Ok(reply)
     }
 
     async fn write_message(&mut self, mail: &Mail<'_>) -> Result<(), Failure> {
@@ -337,22 +381,22 @@ impl Connection {
         }
     }
 
-    /// Reads one reply, all its lines.
+    /// Reads one reply, all its lines, before `timeout` is over.
     async fn reply(&mut self, timeout: Duration) -> Result<SmtpReply, Failure> {
         let deadline = tokio::time::Instant::now() + timeout;
         let mut lines: Vec<String> = Vec::new();
         let mut code = 0;
         loop {
             let line = self.reply_line(deadline).await?;
-            let (this_code, last, text) =
-                parse_line(&line).ok_or_else(|| Failure::of(format!("{} sent no SMTP reply", self.peer)))?;
+            let (this_code, last, text) = reply::parse_line(&line)
+                .ok_or_else(|| Failure::of(format!("{} sent no SMTP reply", self.peer)))?;
             if !lines.is_empty() && this_code != code {
                 return Err(Failure::of(format!("{} changed its reply code between lines", self.peer)));
             }
             code = this_code;
             lines.push(text);
             if last {
-                return Ok(assemble(code, &lines));
+                return Ok(reply::assemble(code, &lines));
             }
             if lines.len() >= MAX_LINES {
                 return Err(Failure::of(format!("{} sent a reply without end", self.peer)));
@@ -362,7 +406,7 @@ impl Connection {
 
     async fn reply_line(&mut self, deadline: tokio::time::Instant) -> Result<Vec<u8>, Failure> {
         loop {
-            if let Some(end) = memchr::memchr(b'\n', &self.input) {
+            if let Some(end) = memchr::memchr(b'\n', &self.input).filter(|end| *end <= MAX_LINE) {
                 let line = self.input.split_to(end + 1);
                 return Ok(line.trim_ascii_end().to_vec());
             }
@@ -395,184 +439,9 @@ fn is_closing(reply: &SmtpReply) -> bool {
     reply.code == 421
 }
 
-/// Each recipient's reply: that of MAIL or RCPT when it was refused there, else that of the end of the message.
-fn merge(mail: &SmtpReply, recipients: Vec<SmtpReply>, end: &SmtpReply) -> Vec<(SmtpReply, bool)> {
-    let pick = |reply: SmtpReply| match (mail.is_positive(), reply.is_positive()) {
-        (false, _) => mail.clone(),
-        (true, false) => reply,
-        (true, true) => end.clone(),
-    };
-    recipients.into_iter().map(|reply| (pick(reply), false)).collect()
-}
-
-/// Code, whether it is the last line, and the text.
-fn parse_line(line: &[u8]) -> Option<(u16, bool, String)> {
-    let code = std::str::from_utf8(line.get(..3)?)
-        .ok()?
-        .parse::<u16>()
-        .ok()
-        .filter(|code| (200..600).contains(code))?;
-    let last = match line.get(3) {
-        None | Some(b' ') => true,
-        Some(b'-') => false,
-        Some(_) => return None,
-    };
-    let text = String::from_utf8_lossy(line.get(4..).unwrap_or_default());
-    Some((code, last, text.chars().filter(|c| !c.is_control()).collect()))
-}
-
-fn assemble(code: u16, lines: &[String]) -> SmtpReply {
-    let first_word = |line: &str| line.split(' ').next().and_then(|word| word.parse().ok());
-    let enhanced = lines.first().and_then(|line| first_word(line));
-    let strip = |line: &String| match line.split_once(' ') {
-        Some((word, rest)) if enhanced.is_some() && word.parse::<schemas::EnhancedCode>().is_ok() => {
-            rest.to_owned()
-        }
-        _ => line.clone(),
-    };
-    SmtpReply { code, enhanced, text: lines.iter().map(strip).collect::<Vec<_>>().join("\n") }
-}
-
-fn capabilities(text: &str) -> Capabilities {
-    let mut found = Capabilities::default();
-    for line in text.split('\n').skip(1) {
-        let mut words = line.split_whitespace();
-        match words.next().map(str::to_ascii_uppercase).as_deref() {
-            Some("PIPELINING") => found.pipelining = true,
-            Some("8BITMIME") => found.eight_bit_mime = true,
-            Some("SMTPUTF8") => found.smtputf8 = true,
-            Some("DSN") => found.dsn = true,
-            Some("STARTTLS") => found.start_tls = true,
-            Some("SIZE") => found.size = words.next().and_then(|n| n.parse().ok()).filter(|n| *n > 0),
-            _ => {}
-        }
-    }
-    found
-}
-
-fn negotiated(stream: &TlsStream<TcpStream>) -> Tls {
-    let (_, connection) = stream.get_ref();
-    Tls {
-        version: connection
-            .protocol_version()
-            .and_then(|v| v.as_str())
-            .unwrap_or("unknown")
-            .replace('_', "."),
-        cipher: connection
-            .negotiated_cipher_suite()
-            .and_then(|c| c.suite().as_str())
-            .unwrap_or("unknown")
-            .to_owned(),
-        verified: false,
-    }
-}
-
-/// Stands in for the stream while it is being wrapped.
-fn unconnected() -> Result<TcpStream, Failure> {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
-    let made = socket.and_then(|socket| {
-        socket.set_nonblocking(true)?;
-        TcpStream::from_std(socket.into())
-    });
-    made.map_err(|error| Failure::of(format!("no socket can be had: {error}")))
-}
-
-/// TLS without a demand on the certificate: what is encrypted for a stranger is still encrypted (RFC 7435).
-#[must_use]
-pub fn opportunistic_tls() -> TlsConnector {
-    #[derive(Debug)]
-    struct AnyCertificate(rustls::crypto::CryptoProvider);
-
-    impl rustls::client::danger::ServerCertVerifier for AnyCertificate {
-        fn verify_server_cert(
-            &self,
-            _: &rustls::pki_types::CertificateDer<'_>,
-            _: &[rustls::pki_types::CertificateDer<'_>],
-            _: &ServerName<'_>,
-            _: &[u8],
-            _: rustls::pki_types::UnixTime,
-        ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
-            Ok(rustls::client::danger::ServerCertVerified::assertion())
-        }
-
-        fn verify_tls12_signature(
-            &self,
-            message: &[u8],
-            cert: &rustls::pki_types::CertificateDer<'_>,
-            dss: &rustls::DigitallySignedStruct,
-        ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-            rustls::crypto::verify_tls12_signature(
-                message,
-                cert,
-                dss,
-                &self.0.signature_verification_algorithms,
-            )
-        }
-
-        fn verify_tls13_signature(
-            &self,
-            message: &[u8],
-            cert: &rustls::pki_types::CertificateDer<'_>,
-            dss: &rustls::DigitallySignedStruct,
-        ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-            rustls::crypto::verify_tls13_signature(
-                message,
-                cert,
-                dss,
-                &self.0.signature_verification_algorithms,
-            )
-        }
-
-        fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-            self.0.signature_verification_algorithms.supported_schemes()
-        }
-    }
-
-    let provider = rustls::crypto::aws_lc_rs::default_provider();
-    let verifier = Arc::new(AnyCertificate(provider.clone()));
-    let config = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
-        .with_safe_default_protocol_versions()
-        .expect("the provider that is built in supports the default protocol versions")
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
-    TlsConnector::from(Arc::new(config))
-}
-
-impl AsyncRead for Wire {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut tokio::io::ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        match self.get_mut() {
-            Wire::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Wire::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Wire {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
-        match self.get_mut() {
-            Wire::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Wire::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        match self.get_mut() {
-            Wire::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Wire::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        match self.get_mut() {
-            Wire::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Wire::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
-    }
+/// 2yz alone: 3yz is a positive reply too, but not to MAIL or RCPT.
+fn is_taken(reply: &SmtpReply) -> bool {
+    (200..300).contains(&reply.code)
 }
 
 #[cfg(test)]
@@ -580,30 +449,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn replies_are_read_strictly() {
-        assert_eq!(parse_line(b"250-x"), Some((250, false, "x".into())));
-        assert_eq!(parse_line(b"250"), Some((250, true, String::new())));
-        for bad in [&b"25"[..], b"abc x", b"2500 x", b"199 x", b"600 x", b""] {
-            assert_eq!(parse_line(bad), None, "{bad:?}");
-        }
-        let reply = assemble(550, &["5.1.1 no".into(), "5.1.1 such user".into()]);
-        assert_eq!(
-            (reply.to_string().as_str(), reply.enhanced),
-            ("550 5.1.1 no such user", Some(schemas::EnhancedCode(5, 1, 1)))
-        );
-    }
-
-    #[test]
     fn the_end_counts_for_those_who_were_taken() {
-        let r = |code| SmtpReply { code, enhanced: None, text: String::new() };
+        let reply = |code| SmtpReply { code, enhanced: None, text: String::new() };
         let codes = |mail, rcpt: &[u16], end| -> Vec<u16> {
-            merge(&r(mail), rcpt.iter().map(|c| r(*c)).collect(), &r(end))
-                .into_iter()
-                .map(|(reply, _)| reply.code)
-                .collect()
+            let answers = Answers {
+                mail: Some(reply(mail)),
+                recipients: rcpt.iter().map(|code| reply(*code)).collect(),
+                content_sent: true,
+            };
+            answers.each(3, &reply(end), false).into_iter().map(|(reply, _)| reply.code).collect()
         };
         assert_eq!(codes(250, &[250, 550, 450], 250), [250, 550, 450]);
-        assert_eq!(codes(250, &[250, 550], 451), [451, 550]);
-        assert_eq!(codes(550, &[503, 503], 503), [550, 550]);
+        assert_eq!(codes(250, &[250, 550], 451), [451, 550, 451], "one was not answered before the end");
+        assert_eq!(codes(550, &[503, 503], 503), [550, 550, 550]);
     }
 }

@@ -28,10 +28,14 @@ pub struct Config {
     pub delay_notice_after: Duration,
     /// Message groups being delivered at a time.
     pub max_in_flight: usize,
+    /// The same in bytes of their messages. One message is let through whatever its size.
+    pub max_in_flight_bytes: u64,
     /// Of these, groups for one site; more wait in the queue.
     pub max_in_flight_per_site: usize,
     /// Connections at a time, per egress source and site.
     pub connections_per_site: usize,
+    /// Recipients of one transaction; every server takes 100 (RFC 5321 4.5.3.1.8).
+    pub recipients_per_transaction: usize,
     /// Messages over one connection.
     pub messages_per_connection: usize,
     /// To connect, and for the greeting (RFC 5321 4.5.3.2.1).
@@ -63,8 +67,10 @@ impl Config {
             retry: RetrySchedule::default(),
             delay_notice_after: Duration::from_secs(4 * 3600),
             max_in_flight: 2000,
+            max_in_flight_bytes: 128 << 20,
             max_in_flight_per_site: 500,
             connections_per_site: 20,
+            recipients_per_transaction: 100,
             messages_per_connection: 100,
             connect_timeout: Duration::from_secs(30),
             command_timeout: Duration::from_secs(300),

@@ -1,5 +1,6 @@
 //! A consumer of the log on a task of its own, so that polling and committing never wait for one another.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use eventlog::{Consumer, LogError, NewRecord, Polled, Record};
@@ -41,8 +42,10 @@ pub(crate) fn start(consumer: Box<dyn Consumer>) -> Handle {
 }
 
 impl Handle {
-    /// Commits; resolves when it is durable. An unavailable log is asked again until it is there: outputs are keyed by
-    /// what they say, so that a commit whose fate was unknown may be repeated.
+    /// Commits; resolves when it is durable. An unavailable log is asked again until it is there. A commit that moved
+    /// offsets is not made twice: the offsets tell whether it went through (then no positions are known). One that moved
+    /// none may be, and its outputs must bear that: events and entries are known by their ids and keys, copies are inert,
+    /// and of mail of our own only the first is taken.
     pub(crate) async fn commit(
         &self,
         outputs: Vec<NewRecord>,
@@ -59,6 +62,8 @@ async fn run(
     events: mpsc::Sender<Event>,
     mut requests: mpsc::Receiver<Request>,
 ) {
+    // The offset after what the worker was given: after a `rewind` it does not get it again.
+    let mut given: HashMap<TopicPartition, u64> = HashMap::new();
     loop {
         let room = tokio::select! {
             biased;
@@ -77,7 +82,12 @@ async fn run(
             polled = consumer.poll(BATCH, Duration::from_secs(1)) => polled,
         };
         match polled {
-            Ok(Polled::Records(records)) => room.send(Event::Records(records)),
+            Ok(Polled::Records(mut records)) => {
+                records.retain(|record| is_new(&mut given, record.position));
+                if !records.is_empty() {
+                    room.send(Event::Records(records));
+                }
+            }
             Ok(_) => {}
             Err(error) if error.is_transient() => {
                 drop(room);
@@ -93,17 +103,43 @@ async fn run(
     consumer.leave().await;
 }
 
+fn is_new(given: &mut HashMap<TopicPartition, u64>, position: Position) -> bool {
+    let next = given.entry(position.topic_partition()).or_default();
+    let is_new = position.offset >= *next;
+    *next = (*next).max(position.offset + 1);
+    is_new
+}
+
 async fn commit(consumer: &mut dyn Consumer, request: Request) {
-    let next = request.next.unwrap_or_else(|| consumer.positions());
+    let before = consumer.positions();
+    let next = request.next.unwrap_or_else(|| before.clone());
+    let moves = next.iter().any(|place| !before.contains(place));
     let result = loop {
         match consumer.commit(request.outputs.clone(), &next).await {
             Err(error) if error.is_transient() => {
-                tracing::warn!(%error, "a commit did not go through, trying again");
-                tokio::time::sleep(AGAIN).await;
+                tracing::warn!(%error, "the fate of a commit is unknown");
+                if let Err(error) = read_offsets_again(consumer).await {
+                    break Err(error);
+                }
+                let now = consumer.positions();
+                if moves && next.iter().all(|place| now.contains(place)) {
+                    break Ok(Vec::new());
+                }
             }
             result => break result,
         }
     };
     // The worker may be stopping; what is committed is committed.
     let _ = request.done.send(result);
+}
+
+/// Waits until the log says what was committed.
+async fn read_offsets_again(consumer: &mut dyn Consumer) -> Result<(), LogError> {
+    loop {
+        tokio::time::sleep(AGAIN).await;
+        match consumer.rewind().await {
+            Err(error) if error.is_transient() => {}
+            result => return result,
+        }
+    }
 }

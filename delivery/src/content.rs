@@ -17,6 +17,8 @@ pub struct Outgoing {
     pub signatures: Vec<String>,
     /// There are octets above 127 in it.
     pub is_8bit: bool,
+    /// Its author's own signature is valid, or cannot be judged now: only the trace field was added.
+    pub as_it_came: bool,
 }
 
 impl Outgoing {

@@ -12,11 +12,18 @@ pub fn to_7bit(message: &[u8]) -> Option<Vec<u8>> {
     let mut leaves = Vec::new();
     collect(&parsed, 0, &mut leaves);
     leaves.sort_unstable_by_key(|leaf| leaf.header);
+    let (section_end, _) = crate::header::split(message);
+    let section = &message[..section_end];
+    let is_mime = crate::header::has(section, &crate::header::fields(section), "MIME-Version");
     let mut out = Vec::with_capacity(message.len() * 4 / 3);
+    if !is_mime {
+        // Without it nobody would decode the parts (RFC 2045 4).
+        out.extend_from_slice(b"MIME-Version: 1.0\r\n");
+    }
     let mut at = 0;
     for leaf in leaves {
         out.extend_from_slice(message.get(at..leaf.header)?);
-        write_header(message.get(leaf.header..leaf.body)?, &mut out);
+        write_header(message.get(leaf.header..leaf.body)?, &mut out)?;
         let body = message.get(leaf.body..leaf.end)?;
         for line in STANDARD.encode(body).as_bytes().chunks(76) {
             out.extend_from_slice(line);
@@ -52,16 +59,24 @@ fn collect(message: &Message<'_>, base: usize, leaves: &mut Vec<Leaf>) {
     }
 }
 
-/// The part's header section with its Content-Transfer-Encoding replaced.
-fn write_header(section: &[u8], out: &mut Vec<u8>) {
+/// The part's header section with its Content-Transfer-Encoding replaced; none when the part is encoded already, and its
+/// 8-bit octets are a mistake that another encoding would only hide.
+fn write_header(section: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let (end, _) = crate::header::split(section);
     let fields = crate::header::fields(&section[..end]);
     for field in &fields {
         if !section[field.name.clone()].eq_ignore_ascii_case(b"Content-Transfer-Encoding") {
             out.extend_from_slice(&section[field.whole.clone()]);
+            continue;
+        }
+        let value = section[field.name.end + 1..field.whole.end].trim_ascii();
+        let value = value.strip_prefix(b":").unwrap_or(value).trim_ascii();
+        if ![&b"7bit"[..], b"8bit", b"binary"].iter().any(|name| value.eq_ignore_ascii_case(name)) {
+            return None;
         }
     }
     out.extend_from_slice(b"Content-Transfer-Encoding: base64\r\n\r\n");
+    Some(())
 }
 
 #[cfg(test)]
@@ -80,5 +95,9 @@ mod tests {
         assert_eq!(parsed.body_text(0).unwrap().trim_end(), "Grüße");
         assert_eq!(parsed.body_text(1).unwrap().trim_end(), "plain");
         assert!(to_7bit("Subject: ü\r\n\r\nx".as_bytes()).is_none());
+        let plain = String::from_utf8(to_7bit("Subject: x\r\n\r\nü\r\n".as_bytes()).unwrap()).unwrap();
+        assert!(plain.starts_with("MIME-Version: 1.0\r\n") && plain.contains("base64"), "{plain}");
+        let encoded = "Content-Transfer-Encoding: quoted-printable\r\n\r\n=41ü\r\n";
+        assert!(to_7bit(encoded.as_bytes()).is_none(), "it is encoded already");
     }
 }

@@ -1,6 +1,9 @@
 //! MX and addresses of a site (RFC 5321 5.1, RFC 7505), over a real resolver with its cache.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use hickory_resolver::config::{NameServerConfig, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::NetError;
@@ -14,12 +17,17 @@ use crate::{Config, Error};
 
 /// Servers tried for one site.
 const MAX_ADDRESSES: usize = 8;
+/// How long the name of one of our own addresses is believed, and how long its absence.
+const PTR_KEPT: Duration = Duration::from_secs(3600);
+const NO_PTR_KEPT: Duration = Duration::from_secs(300);
 
 /// The resolver; it also checks signatures.
 pub struct Dns {
     authenticator: MessageAuthenticator,
     hostname: String,
     smtp_port: u16,
+    /// Names of egress sources, each until when. The resolver remembers no time-outs, and each message would wait anew.
+    names: Mutex<HashMap<IpAddr, (Instant, Option<String>)>>,
 }
 
 /// A server that may take the mail.
@@ -45,7 +53,12 @@ impl Dns {
         options.cache_size = 100_000;
         let authenticator = MessageAuthenticator::new(resolver, options)
             .map_err(|error| Error::Resolver(error.to_string()))?;
-        Ok(Dns { authenticator, hostname: config.hostname.clone(), smtp_port: config.smtp_port })
+        Ok(Dns {
+            authenticator,
+            hostname: config.hostname.clone(),
+            smtp_port: config.smtp_port,
+            names: Mutex::default(),
+        })
     }
 
     #[must_use]
@@ -93,6 +106,8 @@ impl Dns {
         {
             return Err(local(556, (5, 1, 10), format!("The domain {domain} takes no mail (null MX)")));
         }
+        // A null MX beside others means nothing (RFC 7505 3).
+        hosts.retain(|(_, host)| !host.is_empty());
         if hosts.is_empty() {
             // No MX: the domain's own address (RFC 5321 5.1).
             return match self.addresses(domain, self.smtp_port).await {
@@ -165,14 +180,30 @@ impl Dns {
         }
     }
 
-    /// The PTR name of an address, for EHLO.
+    /// The PTR name of an address of ours, for EHLO.
     pub async fn ptr(&self, ip: IpAddr) -> Option<String> {
+        let known = self.names.lock().unwrap_or_else(PoisonError::into_inner).get(&ip).cloned();
+        if let Some((until, name)) = known
+            && Instant::now() < until
+        {
+            return name;
+        }
+        let name = self.look_up_ptr(ip).await;
+        let kept = if name.is_some() { PTR_KEPT } else { NO_PTR_KEPT };
+        let entry = (Instant::now() + kept, name.clone());
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(ip, entry);
+        name
+    }
+
+    async fn look_up_ptr(&self, ip: IpAddr) -> Option<String> {
         let lookup = self.authenticator.resolver().reverse_lookup(ip).await.ok()?;
         lookup.answers().iter().find_map(|record| match &record.data {
             RData::PTR(name) => {
                 let name = name.0.to_ascii();
                 let name = name.trim_end_matches('.');
-                (!name.contains('_')).then(|| Domain::parse(name).ok().map(|d| d.to_string())).flatten()
+                (name.contains('.') && !name.contains('_'))
+                    .then(|| Domain::parse(name).ok().map(|d| d.to_string()))
+                    .flatten()
             }
             _ => None,
         })

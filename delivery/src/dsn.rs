@@ -86,12 +86,17 @@ pub fn recipients<'a>(
     attempt.recipients.iter().filter(wants).collect()
 }
 
+/// Recipients of one DSN: what fits into a record, with their replies. More recipients, more DSNs.
+pub const MAX_RECIPIENTS: usize = 250;
+
 /// What goes into a DSN.
 pub struct Report<'a> {
     pub kind: Kind,
+    /// Counted from 0, when an attempt has more recipients than a DSN takes.
+    pub part: usize,
     pub judged: &'a Judged,
     pub attempt: &'a Attempt,
-    pub recipients: Vec<&'a RecipientResult>,
+    pub recipients: &'a [&'a RecipientResult],
     /// The message as it came.
     pub raw: &'a [u8],
     pub hostname: &'a str,
@@ -103,7 +108,8 @@ pub struct Report<'a> {
 #[must_use]
 pub fn build(report: &Report<'_>) -> Option<(Judged, Bytes)> {
     let to = report.judged.envelope.reverse_path.mailbox()?;
-    let id = MessageId::derived(&format!("dsn/{}/{}", report.kind.action(), report.attempt.id), report.now);
+    let event = format!("dsn/{}/{}/{}", report.kind.action(), report.attempt.id, report.part);
+    let id = MessageId::derived(&event, report.now);
     let bytes = Bytes::from(text(report, id, to));
     let origin = Origin::Dsn { message_id: report.judged.envelope.id };
     let mut envelope = content::own_envelope(
@@ -177,7 +183,7 @@ fn human_part(report: &Report<'_>) -> String {
         out.push_str(&format!("Subject of your message: {}\r\n", clean(subject)));
     }
     out.push_str(&format!("Reference: {}\r\n\r\n", report.judged.envelope.id));
-    for result in &report.recipients {
+    for result in report.recipients {
         let who =
             if result.local { "this server says".to_owned() } else { format!("{} says", remote(report)) };
         out.push_str(&format!(
@@ -204,7 +210,7 @@ fn status_part(report: &Report<'_>) -> String {
         envelope.accepted_at.rfc5322(),
         envelope.id
     ));
-    for result in &report.recipients {
+    for result in report.recipients {
         out.push_str("\r\n");
         if let Some(orcpt) = envelope.recipients.get(result.index as usize).and_then(|r| r.orcpt.as_ref()) {
             out.push_str(&format!("Original-Recipient: {}\r\n", from_xtext(orcpt)));

@@ -99,16 +99,28 @@ pub(crate) struct Aftermath {
     pub delay_notice: bool,
 }
 
+/// Bytes of reply text that all recipients of an entry share in a record.
+const REPLY_TEXT_BUDGET: usize = 300_000;
+/// With more recipients than this, an entry does without their last replies: the attempts have them.
+const MAX_LAST_REPLIES: usize = 2000;
+
 /// Decides per recipient: delivered, failed, or to be tried again; after the time to retry is over, failed.
 pub(crate) fn after(entry: &QueueEntry, tried: &Tried, rules: &Rules<'_>, now: Timestamp) -> Aftermath {
     let number = entry.tries + 1;
+    let notice_due = entry.queued_at.plus(rules.delay_notice_after);
     let next = rules.retry.next(entry.message.id, number, now, entry.expires_at);
+    // The sender is told in time, whatever the schedule says: one more try just then.
+    let next = if now < notice_due && !entry.delay_notice_sent { next.min(notice_due) } else { next };
     let expired = now >= entry.expires_at;
+    let mut any_expired = false;
+    let text_bytes = REPLY_TEXT_BUDGET / entry.recipients.len().max(1);
+    let keeps_replies = entry.recipients.len() <= MAX_LAST_REPLIES;
     let mut results = Vec::with_capacity(tried.replies.len());
     let mut left = Vec::new();
     for (index, reply, is_local) in &tried.replies {
         let Some(queued) = entry.recipients.iter().find(|r| r.index == *index) else { continue };
         let outcome = outcome::of_reply(reply);
+        let reply = crate::reply::cut(reply.clone(), text_bytes);
         let result = |outcome, reply: SmtpReply, local, next_attempt| RecipientResult {
             index: *index,
             forward_path: queued.forward_path.clone(),
@@ -120,17 +132,18 @@ pub(crate) fn after(entry: &QueueEntry, tried: &Tried, rules: &Rules<'_>, now: T
         match outcome {
             Outcome::Deferred if expired => {
                 let text = format!("Not delivered in time; the last reply was: {reply}");
-                results.push(result(Outcome::Failed, local(550, (5, 4, 7), text), true, None));
+                any_expired = true;
+                let text = crate::reply::cut(local(451, (4, 4, 7), text), text_bytes);
+                results.push(result(Outcome::Failed, text, true, None));
             }
             Outcome::Deferred => {
                 results.push(result(outcome, reply.clone(), *is_local, Some(next)));
-                left.push(QueuedRecipient { last_reply: Some(reply.clone()), ..queued.clone() });
+                left.push(QueuedRecipient { last_reply: keeps_replies.then_some(reply), ..queued.clone() });
             }
-            _ => results.push(result(outcome, reply.clone(), *is_local, None)),
+            _ => results.push(result(outcome, reply, *is_local, None)),
         }
     }
-    let waited = now.since(entry.message.accepted_at);
-    let delay_notice = !left.is_empty() && !entry.delay_notice_sent && waited >= rules.delay_notice_after;
+    let delay_notice = !left.is_empty() && !entry.delay_notice_sent && now >= notice_due;
     let left = (!left.is_empty()).then(|| QueueEntry {
         recipients: left,
         tries: number,
@@ -138,7 +151,6 @@ pub(crate) fn after(entry: &QueueEntry, tried: &Tried, rules: &Rules<'_>, now: T
         delay_notice_sent: entry.delay_notice_sent || delay_notice,
         ..entry.clone()
     });
-    let cause = if expired && left.is_none() { AttemptCause::Expired } else { AttemptCause::Tried };
     let attempt = Attempt {
         id: format!("{}/{}/{number}", entry.message.id, entry.site),
         message: entry.message.clone(),
@@ -147,11 +159,7 @@ pub(crate) fn after(entry: &QueueEntry, tried: &Tried, rules: &Rules<'_>, now: T
         at: now.minus(tried.duration),
         duration_ms: u64::try_from(tried.duration.as_millis()).unwrap_or(u64::MAX),
         number,
-        cause: if results.iter().any(|r| r.outcome == Outcome::Failed) && expired {
-            cause
-        } else {
-            AttemptCause::Tried
-        },
+        cause: if any_expired { AttemptCause::Expired } else { AttemptCause::Tried },
         remote_host: tried.server.as_ref().map(|server| server.name.clone()),
         remote_address: tried.server.as_ref().map(|server| server.address),
         egress: Some(Egress {

@@ -18,7 +18,13 @@ pub(crate) struct Carried {
 }
 
 /// Carries out a command for this node; none when it is not for it.
-pub(crate) fn carry_out(lane: &mut Lane, command: &Command, node: &str, now: Timestamp) -> Option<Carried> {
+pub(crate) fn carry_out(
+    lane: &mut Lane,
+    command: &Command,
+    node: &str,
+    now: Timestamp,
+    reply_partitions: u32,
+) -> Option<Carried> {
     let (for_node, select) = addressed(&command.action)?;
     if for_node != node {
         return None;
@@ -28,16 +34,18 @@ pub(crate) fn carry_out(lane: &mut Lane, command: &Command, node: &str, now: Tim
     let mut outputs = Vec::new();
     let (mut acted, mut too_late) = (0, 0);
     for key in keys {
-        if lane.is_in_flight(&key) {
+        let in_flight = lane.is_in_flight(&key);
+        let Some(entry) = lane.get(&key).cloned() else { continue };
+        if in_flight && matches!(command.action, Action::QueueRemove { .. }) {
             too_late += 1;
             continue;
         }
-        let Some(entry) = lane.get(&key).cloned() else { continue };
         acted += 1;
         match changed(&command.action, entry, now) {
             Some(entry) => {
                 outputs.extend(records::entry(&entry));
-                lane.put(entry, false);
+                // What is being delivered at this moment comes back under the new conditions.
+                lane.put(entry, in_flight);
             }
             None => {
                 if let Some(entry) = lane.take(&key) {
@@ -47,7 +55,7 @@ pub(crate) fn carry_out(lane: &mut Lane, command: &Command, node: &str, now: Tim
             }
         }
     }
-    outputs.extend(answer(command, acted, too_late));
+    outputs.extend(answer(command, acted, too_late, reply_partitions));
     Some(Carried { outputs })
 }
 
@@ -113,8 +121,9 @@ fn removal(entry: &QueueEntry, command: &Command, now: Timestamp) -> Attempt {
     }
 }
 
-fn answer(command: &Command, acted: u64, too_late: u64) -> Option<NewRecord> {
-    let partition = command.reply_partition?;
+fn answer(command: &Command, acted: u64, too_late: u64, reply_partitions: u32) -> Option<NewRecord> {
+    // A partition that does not exist would keep the whole commit from going through.
+    let partition = command.reply_partition.filter(|partition| *partition < reply_partitions)?;
     let text = if too_late == 0 {
         format!("{acted} entries")
     } else {

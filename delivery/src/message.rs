@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use eventlog::{Log, Record};
+use eventlog::{Clock, Log, Record};
 use schemas::settings::SettingsView;
 use schemas::spool;
 use schemas::verdict::Judged;
@@ -14,6 +14,8 @@ use crate::content::{self, Outgoing};
 use crate::dkim::{self, Signers};
 use crate::dns::Dns;
 use crate::outcome::local;
+use crate::tls::ClientTls;
+use crate::users::Users;
 use crate::{Config, header};
 
 /// A message of `released`; clones share it.
@@ -32,8 +34,11 @@ pub(crate) struct Message {
 pub(crate) struct Press {
     pub config: Config,
     pub log: Log,
+    pub clock: Arc<dyn Clock>,
     pub dns: Dns,
+    pub tls: ClientTls,
     pub settings: eventlog::View<SettingsView>,
+    pub users: Users,
     pub signers: Signers,
 }
 
@@ -114,18 +119,17 @@ impl Press {
         let mut whole = Vec::with_capacity(top.len() + head.len());
         whole.extend_from_slice(top.as_bytes());
         whole.extend_from_slice(&head);
-        Outgoing { head: whole, body, signatures, is_8bit }
+        Outgoing { head: whole, body, signatures, is_8bit, as_it_came: author.untouchable }
     }
 
     fn signers_for(&self, judged: &Judged) -> Vec<Arc<dkim::Signer>> {
         let settings = self.settings.read();
-        let user = settings.user(&judged.envelope.user);
-        let selector = user.and_then(|user| settings.effective(user).dkim_selector);
+        let user = self.users.get(&settings, &judged.envelope.user);
         let keys = dkim::keys_for(
             &settings,
             judged.message.header_from.as_ref(),
             &judged.envelope.domain,
-            selector.as_deref(),
+            user.dkim_selector.as_deref(),
         );
         let signer = |key| match self.signers.get(key, self.config.cluster_key.as_ref()) {
             Ok(signer) => Some(signer),

@@ -19,16 +19,45 @@ pub fn of_reply(reply: &SmtpReply) -> Outcome {
     }
 }
 
-/// The status of a DSN (RFC 3464 2.3.4): the reply's own, else the class of its code.
+/// The status of a DSN (RFC 3464 2.3.4): the reply's own, in the class of the reply's code. A failure may have class 4:
+/// what was transient until its time was over.
 #[must_use]
 pub fn status(reply: &SmtpReply, outcome: Outcome) -> EnhancedCode {
-    let class = match outcome {
-        Outcome::Delivered => 2,
-        Outcome::Deferred => 4,
+    let class = match (reply.code / 100, outcome) {
+        (_, Outcome::Delivered) => 2,
+        (_, Outcome::Deferred) | (4, _) => 4,
         _ => 5,
     };
     match reply.enhanced {
         Some(enhanced) => EnhancedCode(class, enhanced.1, enhanced.2),
         None => EnhancedCode(class, 0, 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_become_outcomes_and_statuses() {
+        let reply = |code, enhanced: Option<(u8, u16, u16)>| SmtpReply {
+            code,
+            enhanced: enhanced.map(|(a, b, c)| EnhancedCode(a, b, c)),
+            text: String::new(),
+        };
+        for (code, outcome) in [
+            (250, Outcome::Delivered),
+            (354, Outcome::Deferred),
+            (421, Outcome::Deferred),
+            (550, Outcome::Failed),
+        ] {
+            assert_eq!(of_reply(&reply(code, None)), outcome, "{code}");
+        }
+        let said = |code, enhanced, outcome| status(&reply(code, enhanced), outcome).to_string();
+        assert_eq!(said(550, Some((5, 1, 1)), Outcome::Failed), "5.1.1");
+        assert_eq!(said(550, None, Outcome::Failed), "5.0.0");
+        assert_eq!(said(451, Some((4, 4, 7)), Outcome::Failed), "4.4.7");
+        assert_eq!(said(450, Some((4, 2, 1)), Outcome::Deferred), "4.2.1");
+        assert_eq!(said(250, None, Outcome::Delivered), "2.0.0");
     }
 }

@@ -3,7 +3,7 @@
 //! Two consumers: `released` moves with what it took, the lane's with everything that happens to queue entries. Nothing
 //! is written to `queue` for a message that is finished before the next commit.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use schemas::attempt::Outcome;
 use schemas::commands::Command;
 use schemas::queue::{self, QueueEntry, QueuedRecipient};
 use schemas::settings::SettingsView;
-use schemas::topics::{Retention, TopicPartition};
-use schemas::{Position, Timestamp, Topic};
+use schemas::topics::TopicPartition;
+use schemas::{MessageId, Position, Timestamp, Topic};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -25,7 +25,9 @@ use crate::lane::{self, Lane, Rules};
 use crate::message::{Message, Press, SharedMessage};
 use crate::metrics::OutcomeLabel;
 use crate::site::{Job, Key, Sites, Tried};
-use crate::{Config, Error, Metrics, egress, lane_commands, records, route};
+use crate::tls::ClientTls;
+use crate::users::Users;
+use crate::{Config, Error, Metrics, egress, keep, lane_commands, records, route};
 
 /// How long a graceful stop waits for what is under way.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -33,15 +35,15 @@ const DRAIN: Duration = Duration::from_secs(10);
 const REJOIN: Duration = Duration::from_secs(1);
 /// How often the age of queued messages is looked at.
 const KEEP_EVERY: Duration = Duration::from_secs(600);
-/// Messages written anew in one step.
-const KEPT_AT_ONCE: usize = 32;
+/// Messages of our own that are remembered, so that none is sent twice after a commit of unknown fate.
+const OWN_REMEMBERED: usize = 10_000;
 /// How long a group waits when its site has too many under way.
 const SITE_BUSY: Duration = Duration::from_secs(2);
 
 /// Runs until `shutdown`.
 ///
 /// # Errors
-/// When the resolver cannot be set up. A log that is away is waited for.
+/// When the resolver cannot be set up or the root certificates cannot be read. A log that is away is waited for.
 pub async fn run(
     config: Config,
     log: Log,
@@ -50,8 +52,16 @@ pub async fn run(
     metrics: Metrics,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    let dns = Dns::new(&config)?;
-    let press = Arc::new(Press { config, log, dns, settings, signers: Signers::default() });
+    let press = Arc::new(Press {
+        dns: Dns::new(&config)?,
+        tls: ClientTls::new(config.tls_roots_file.as_deref())?,
+        clock: Arc::clone(&clock),
+        users: Users::default(),
+        signers: Signers::default(),
+        config,
+        log,
+        settings,
+    });
     while !shutdown.is_cancelled() {
         let served = tokio::select! {
             served = serve(&press, &clock, &metrics, &shutdown) => served,
@@ -95,6 +105,8 @@ async fn serve(
         lane,
         fresh: HashMap::new(),
         under_way: HashMap::new(),
+        bytes_under_way: 0,
+        own_seen: HashSet::new(),
         taken: HashMap::new(),
         released_outputs: Vec::new(),
         lane_outputs: Vec::new(),
@@ -143,6 +155,10 @@ struct Worker {
     fresh: HashMap<Key, QueueEntry>,
     /// Groups being tried, by site.
     under_way: HashMap<String, usize>,
+    /// Their messages, in bytes.
+    bytes_under_way: u64,
+    /// Messages of our own that were taken.
+    own_seen: HashSet<MessageId>,
     /// The offset to commit, by partition of `released`.
     taken: HashMap<TopicPartition, u64>,
     released_outputs: Vec<NewRecord>,
@@ -169,15 +185,17 @@ impl Worker {
                 self.start_due(now).await;
             }
             if now >= next_keep {
-                self.keep_old(&lane_consumer, now).await?;
-                next_keep = now.plus(KEEP_EVERY);
+                next_keep = self.keep(&released, &lane_consumer, now).await?;
             }
             let wake_at = self.lane.next_due().map_or(next_keep, |due| due.min(next_keep));
-            let has_room = self.in_flight() < self.press.config.max_in_flight;
+            let has_room = self.has_room();
             let clock = Arc::clone(&self.clock);
             tokio::select! {
                 biased;
-                () = shutdown.cancelled(), if !stopping => stopping_since = Some(tokio::time::Instant::now()),
+                () = shutdown.cancelled(), if !stopping => {
+                    self.sites.drain();
+                    stopping_since = Some(tokio::time::Instant::now());
+                }
                 result = tried.recv() => if let Some(result) = result {
                     self.finished(result).await;
                     while let Ok(result) = tried.try_recv() {
@@ -200,7 +218,7 @@ impl Worker {
             }
             self.metrics.in_flight.set(self.in_flight() as i64);
             if let Some(since) = stopping_since
-                && (self.in_flight() == 0 || since.elapsed() >= DRAIN)
+                && ((self.sites.running() == 0 && tried.is_empty()) || since.elapsed() >= DRAIN)
             {
                 return self.commit(&released, &lane_consumer).await;
             }
@@ -211,6 +229,11 @@ impl Worker {
         self.under_way.values().sum()
     }
 
+    fn has_room(&self) -> bool {
+        let config = &self.press.config;
+        self.in_flight() < config.max_in_flight && self.bytes_under_way < config.max_in_flight_bytes
+    }
+
     /// Takes records of `released`: each group of recipients is tried at once, or put off when its site has its fill.
     fn take(&mut self, records: Vec<Record>) {
         for record in records {
@@ -218,12 +241,21 @@ impl Worker {
             match Message::from_record(&record) {
                 // A kept copy: its queue entry is in the lane.
                 Ok(message) if message.judged.kept => {}
+                Ok(message) if message.judged.envelope.origin.is_some() && !self.is_first(&message) => {}
                 Ok(message) => self.take_message(&Arc::new(message)),
                 Err(error) => {
                     tracing::error!(position = %record.position, %error, "a record of `released` does not parse, it is passed over");
                 }
             }
         }
+    }
+
+    /// Whether this message of our own is seen for the first time.
+    fn is_first(&mut self, message: &Message) -> bool {
+        if self.own_seen.len() >= OWN_REMEMBERED {
+            self.own_seen.clear();
+        }
+        self.own_seen.insert(message.judged.envelope.id)
     }
 
     fn take_message(&mut self, message: &SharedMessage) {
@@ -257,11 +289,7 @@ impl Worker {
         now: Timestamp,
     ) -> QueueEntry {
         let judged = &message.judged;
-        let max_retry = {
-            let settings = self.press.settings.read();
-            let user = settings.user(&judged.envelope.user);
-            user.map_or(Duration::from_secs(4 * 86_400), |user| settings.effective(user).max_retry)
-        };
+        let max_retry = self.press.users.get(&self.press.settings.read(), &judged.envelope.user).max_retry;
         let recipient = |index: &u32| {
             let forward_path = judged.envelope.recipients.get(*index as usize)?.forward_path.clone();
             Some(QueuedRecipient { index: *index, forward_path, last_reply: None })
@@ -289,12 +317,12 @@ impl Worker {
 
     fn dispatch(&mut self, key: Key, message: SharedMessage, entry: &QueueEntry) {
         *self.under_way.entry(entry.site.clone()).or_default() += 1;
-        let pool = {
+        self.bytes_under_way += message.judged.envelope.size_bytes;
+        let source = {
             let settings = self.press.settings.read();
-            settings.user(&entry.message.user).and_then(|user| settings.effective(user).delivery_pool)
+            let user = self.press.users.get(&settings, &entry.message.user);
+            egress::choose(&settings, &self.node, user.delivery_pool.as_deref(), entry.message.id)
         };
-        let source =
-            egress::choose(&self.press.settings.read(), &self.node, pool.as_deref(), entry.message.id);
         self.sites.dispatch(Job {
             key,
             message,
@@ -306,7 +334,7 @@ impl Worker {
 
     /// Tries what is due, as far as there is room.
     async fn start_due(&mut self, now: Timestamp) {
-        while self.in_flight() < self.press.config.max_in_flight {
+        while self.has_room() {
             let Some((key, entry)) = self.lane.start_due(now) else { return };
             if self.is_busy(&entry.site) {
                 self.lane.postpone(&key, now.plus(SITE_BUSY));
@@ -337,6 +365,7 @@ impl Worker {
                 self.under_way.remove(&tried.key.1);
             }
         }
+        self.bytes_under_way = self.bytes_under_way.saturating_sub(tried.message.judged.envelope.size_bytes);
         let was_fresh = self.fresh.remove(&tried.key);
         let is_fresh = was_fresh.is_some();
         let Some(entry) = was_fresh.or_else(|| self.lane.get(&tried.key).cloned()) else { return };
@@ -389,23 +418,28 @@ impl Worker {
                 continue;
             }
             let raw = tried.message.raw(&self.press.log).await.unwrap_or_default();
-            let report = dsn::Report {
-                kind,
-                judged: &tried.message.judged,
-                attempt: &after.attempt,
-                recipients,
-                raw: &raw,
-                hostname: &self.press.config.hostname,
-                node: &self.node,
-                now,
-            };
-            outputs
-                .extend(dsn::build(&report).and_then(|(judged, bytes)| records::own_mail(&judged, &bytes)));
+            for (part, recipients) in recipients.chunks(dsn::MAX_RECIPIENTS).enumerate() {
+                let report = dsn::Report {
+                    kind,
+                    part,
+                    judged: &tried.message.judged,
+                    attempt: &after.attempt,
+                    recipients,
+                    raw: &raw,
+                    hostname: &self.press.config.hostname,
+                    node: &self.node,
+                    now,
+                };
+                let built = dsn::build(&report);
+                outputs.extend(built.and_then(|(judged, bytes)| records::own_mail(&judged, &bytes)));
+            }
         }
     }
 
     fn commanded(&mut self, records: &[Record]) {
         let now = self.clock.now();
+        self.settle_fresh();
+        let reply_partitions = self.press.log.partitions(Topic::Replies);
         for record in records {
             let offsets = self.lane_offsets.get_or_insert_default();
             offsets.insert(record.position.topic_partition(), record.position.offset + 1);
@@ -413,10 +447,9 @@ impl Worker {
             match serde_json::from_slice::<Command>(value) {
                 Ok(command) => {
                     // What was decided before must be written before.
-                    if let Some(carried) = lane_commands::carry_out(&mut self.lane, &command, &self.node, now)
-                    {
-                        self.lane_outputs.extend(carried.outputs);
-                    }
+                    let carried =
+                        lane_commands::carry_out(&mut self.lane, &command, &self.node, now, reply_partitions);
+                    self.lane_outputs.extend(carried.into_iter().flat_map(|carried| carried.outputs));
                 }
                 Err(error) => {
                     tracing::error!(position = %record.position, %error, "a command does not parse, it is passed over");
@@ -425,15 +458,20 @@ impl Worker {
         }
     }
 
-    /// Writes everything since the last commit. What is still being tried gets its queue entry, in the step that moves the
+    /// What is still being tried gets its queue entry.
+    fn settle_fresh(&mut self) {
+        for (_, entry) in self.fresh.drain() {
+            self.released_outputs.extend(records::entry(&entry));
+            self.lane.put(entry, true);
+        }
+    }
+
+    /// Writes everything since the last commit. What is still being tried gets its queue entry in the step that moves the
     /// offset past it; entries change after they exist, so the lane's commit comes second.
     async fn commit(&mut self, released: &Handle, lane_consumer: &Handle) -> Result<(), LogError> {
         if !self.taken.is_empty() || !self.released_outputs.is_empty() {
-            let mut outputs = std::mem::take(&mut self.released_outputs);
-            for (_, entry) in self.fresh.drain() {
-                outputs.extend(records::entry(&entry));
-                self.lane.put(entry, true);
-            }
+            self.settle_fresh();
+            let outputs = std::mem::take(&mut self.released_outputs);
             let next =
                 (!self.taken.is_empty()).then(|| std::mem::take(&mut self.taken).into_iter().collect());
             released.commit(outputs, next).await?;
@@ -447,46 +485,17 @@ impl Worker {
         Ok(())
     }
 
-    /// Messages of queue entries that have passed half their topic's retention are written anew, and the entries point
-    /// there: retention never eats mail.
-    async fn keep_old(&mut self, lane_consumer: &Handle, now: Timestamp) -> Result<(), LogError> {
-        let Retention::Time(kept) = Topic::Released.retention() else { return Ok(()) };
-        let limit = now.minus(kept / 2);
-        let old: Vec<Key> = self
-            .lane
-            .keys()
-            .filter(|(_, entry)| entry.stored_at < limit)
-            .map(|(key, _)| key.clone())
-            .collect();
-        for keys in old.chunks(KEPT_AT_ONCE) {
-            self.keep(keys, lane_consumer, now).await?;
-        }
-        Ok(())
-    }
-
-    async fn keep(&mut self, keys: &[Key], lane_consumer: &Handle, now: Timestamp) -> Result<(), LogError> {
-        let mut entries = Vec::with_capacity(keys.len());
-        let mut copies = Vec::with_capacity(keys.len());
-        for key in keys {
-            let Some(entry) = self.lane.get(key).cloned() else { continue };
-            if let Some(copy) = kept_copy(&self.press.log, entry.position).await? {
-                entries.push(entry);
-                copies.push(copy);
-            }
-        }
-        // Two steps: a copy is inert until an entry points to it.
-        let positions = lane_consumer.commit(copies, None).await?;
-        let moved: Vec<QueueEntry> = entries
-            .into_iter()
-            .zip(positions)
-            .map(|(entry, position)| QueueEntry { position, stored_at: now, ..entry })
-            .collect();
-        lane_consumer.commit(moved.iter().filter_map(records::entry).collect(), None).await?;
-        for entry in moved {
-            let in_flight = self.lane.is_in_flight(&(entry.message.id, entry.site.clone()));
-            self.lane.put(entry, in_flight);
-        }
-        Ok(())
+    /// Retention never eats mail. Says when to look again.
+    async fn keep(
+        &mut self,
+        released: &Handle,
+        lane_consumer: &Handle,
+        now: Timestamp,
+    ) -> Result<Timestamp, LogError> {
+        // What is waiting to be written about an entry must not come after its new position.
+        self.commit(released, lane_consumer).await?;
+        let more = keep::write_anew(&mut self.lane, &self.press.log, lane_consumer, now).await?;
+        Ok(if more { now } else { now.plus(KEEP_EVERY) })
     }
 }
 
@@ -495,17 +504,4 @@ async fn read_message(log: &Log, position: Position) -> Result<Option<SharedMess
     let damaged =
         |error: schemas::spool::SpoolError| LogError::Damaged { position, detail: error.to_string() };
     Ok(Some(Arc::new(Message::from_record(&record).map_err(damaged)?)))
-}
-
-/// The same message, marked as a kept copy.
-async fn kept_copy(log: &Log, position: Position) -> Result<Option<NewRecord>, LogError> {
-    let Some(record) = log.read(position).await? else { return Ok(None) };
-    let Some(value) = record.value else { return Ok(None) };
-    let damaged =
-        |error: schemas::spool::SpoolError| LogError::Damaged { position, detail: error.to_string() };
-    let (mut judged, message): (schemas::verdict::Judged, _) =
-        schemas::spool::decode(&value).map_err(damaged)?;
-    judged.kept = true;
-    let value = schemas::spool::encode(&judged, &message).map_err(damaged)?;
-    Ok(Some(NewRecord::new(Topic::Released, judged.envelope.user.0.clone(), record.key, value)))
 }

@@ -6,18 +6,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use schemas::envelope::{BodyType, Recipient, Ret, Tls};
-use schemas::{MessageId, SmtpReply};
+use schemas::envelope::Tls;
+use schemas::{MessageId, SmtpReply, Timestamp};
 use tokio::sync::mpsc;
-use tokio_rustls::TlsConnector;
+use tokio_util::sync::CancellationToken;
 
 use crate::Metrics;
-use crate::client::{self, Connection, Failure, Mail, Opening, Timeouts};
+use crate::client::{self, Connection, Failure, Mail, Opening, Sent, Timeouts};
 use crate::content::Outgoing;
 use crate::dns::Server;
 use crate::egress::Source;
 use crate::message::{Press, SharedMessage};
 use crate::outcome::local;
+use crate::transaction;
 
 /// Message and site: what a group of recipients is known by.
 pub(crate) type Key = (MessageId, String);
@@ -60,7 +61,12 @@ struct Shared {
     press: Arc<Press>,
     metrics: Metrics,
     results: mpsc::UnboundedSender<Tried>,
-    tls: TlsConnector,
+    /// Jobs being tried at this moment; others wait for a connection.
+    running: AtomicUsize,
+    /// No further job is begun.
+    draining: CancellationToken,
+    /// Whoever gave the jobs is gone: what is being tried is broken off, for another may have taken it over.
+    gone: CancellationToken,
 }
 
 struct Site {
@@ -76,21 +82,38 @@ struct SiteLane {
     connections: AtomicUsize,
     idle: AtomicUsize,
     /// The site could not be reached: until when it is left alone, and why.
-    down: Mutex<Option<(Instant, Failure)>>,
+    down: Mutex<Option<(Timestamp, Failure)>>,
 }
 
 impl Sites {
     pub(crate) fn new(press: Arc<Press>, metrics: Metrics, results: mpsc::UnboundedSender<Tried>) -> Self {
         Sites {
             sites: HashMap::new(),
-            shared: Arc::new(Shared { press, metrics, results, tls: client::opportunistic_tls() }),
+            shared: Arc::new(Shared {
+                press,
+                metrics,
+                results,
+                running: AtomicUsize::new(0),
+                draining: CancellationToken::new(),
+                gone: CancellationToken::new(),
+            }),
         }
+    }
+
+    /// Begins no further job. What is being tried goes on; what waits stays in the queue.
+    pub(crate) fn drain(&self) {
+        self.shared.draining.cancel();
+    }
+
+    /// Jobs being tried at this moment.
+    pub(crate) fn running(&self) -> usize {
+        self.shared.running.load(Ordering::SeqCst)
     }
 
     /// Gives a job to its site. The number of jobs is bounded by whoever calls.
     pub(crate) fn dispatch(&mut self, job: Job) {
         if self.sites.len() > 10_000 {
-            self.sites.retain(|_, site| site.lane.connections.load(Ordering::Acquire) > 0);
+            self.sites.retain(|_, site| site.lane.connections.load(Ordering::SeqCst) > 0);
         }
         let key = (job.source.clone(), job.target.clone());
         let site = self.sites.entry(key).or_insert_with(|| {
@@ -107,52 +130,82 @@ impl Sites {
         });
         // The receiver lives in the lane, which this site holds.
         let _ = site.jobs.try_send(job);
-        let connections = site.lane.connections.load(Ordering::Acquire);
         let waiting = site.jobs.len();
-        if site.lane.idle.load(Ordering::Acquire) < waiting
-            && connections < self.shared.press.config.connections_per_site
+        if site.lane.idle.load(Ordering::SeqCst) < waiting
+            && site.lane.take_place(self.shared.press.config.connections_per_site)
         {
-            site.lane.connections.fetch_add(1, Ordering::AcqRel);
             tokio::spawn(serve(Arc::clone(&site.lane), Arc::clone(&self.shared)));
         }
+    }
+}
+
+impl Drop for Sites {
+    fn drop(&mut self) {
+        self.shared.gone.cancel();
+    }
+}
+
+impl SiteLane {
+    /// Takes one of `limit` places for a connection, if one is free.
+    fn take_place(&self, limit: usize) -> bool {
+        let more = |taken: usize| (taken < limit.max(1)).then_some(taken + 1);
+        self.connections.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok()
+    }
+
+    fn down(&self) -> std::sync::MutexGuard<'_, Option<(Timestamp, Failure)>> {
+        self.down.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// One connection's life: jobs of its site, one after the other, until there are none for a while.
 async fn serve(lane: Arc<SiteLane>, shared: Arc<Shared>) {
     let mut connection: Option<Box<Connection>> = None;
+    let broken_off = tokio::select! {
+        () = shared.gone.cancelled() => true,
+        () = work(&lane, &shared, &mut connection) => false,
+    };
+    if let Some(connection) = connection {
+        shared.metrics.connections.dec();
+        // In the middle of a message QUIT would be one more line of it.
+        if !broken_off {
+            connection.quit().await;
+        }
+    }
+}
+
+async fn work(lane: &SiteLane, shared: &Shared, connection: &mut Option<Box<Connection>>) {
+    let limit = shared.press.config.connections_per_site;
     loop {
-        let job = next_job(&lane, &shared, &mut connection).await;
-        let Some(job) = job else {
-            lane.connections.fetch_sub(1, Ordering::AcqRel);
+        let Some(job) = next_job(lane, shared, connection).await else {
+            lane.connections.fetch_sub(1, Ordering::SeqCst);
             // A job that came between the last look and here finds no connection: take it back.
-            if lane.jobs.is_empty()
-                || lane.connections.fetch_add(1, Ordering::AcqRel) >= shared.press.config.connections_per_site
-            {
-                break;
+            if shared.draining.is_cancelled() || lane.jobs.is_empty() || !lane.take_place(limit) {
+                return;
             }
             continue;
         };
-        let tried = Box::pin(attempt(job, &lane, &shared, &mut connection)).await;
+        let tried = Box::pin(attempt(job, lane, shared, connection)).await;
         // The worker is gone when the process stops.
         let _ = shared.results.send(tried);
-    }
-    if let Some(connection) = connection {
-        shared.metrics.connections.dec();
-        connection.quit().await;
+        shared.running.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 async fn next_job(lane: &SiteLane, shared: &Shared, connection: &mut Option<Box<Connection>>) -> Option<Job> {
+    if shared.draining.is_cancelled() {
+        return None;
+    }
     if let Ok(job) = lane.jobs.try_recv() {
+        shared.running.fetch_add(1, Ordering::SeqCst);
         return Some(job);
     }
-    lane.idle.fetch_add(1, Ordering::AcqRel);
+    lane.idle.fetch_add(1, Ordering::SeqCst);
     let job = match connection {
         None => lane.jobs.try_recv().ok(),
         Some(open) => {
             let next = tokio::select! {
                 biased;
+                () = shared.draining.cancelled() => Some(None),
                 job = lane.jobs.recv() => Some(job.ok()),
                 () = open.went_away() => None,
                 () = tokio::time::sleep(shared.press.config.idle_timeout) => Some(None),
@@ -164,7 +217,10 @@ async fn next_job(lane: &SiteLane, shared: &Shared, connection: &mut Option<Box<
             })
         }
     };
-    lane.idle.fetch_sub(1, Ordering::AcqRel);
+    lane.idle.fetch_sub(1, Ordering::SeqCst);
+    if job.is_some() {
+        shared.running.fetch_add(1, Ordering::SeqCst);
+    }
     job
 }
 
@@ -188,75 +244,145 @@ async fn attempt(
         signatures: Vec::new(),
         peer_reports: false,
     };
-    let replies = match job.message.outgoing(&shared.press).await {
-        Err(reply) => Err((reply, true)),
+    tried.replies = match job.message.outgoing(&shared.press).await {
+        Err(reply) => job.recipients.iter().map(|index| (*index, reply.clone(), true)).collect(),
         Ok(outgoing) => {
             tried.signatures.clone_from(&outgoing.signatures);
             deliver(&job, outgoing, lane, shared, connection, &mut tried).await
         }
     };
-    let replies = replies.unwrap_or_else(|same| vec![same; job.recipients.len()]);
-    tried.replies =
-        job.recipients.iter().zip(replies).map(|(index, (reply, local))| (*index, reply, local)).collect();
     tried.duration = began.elapsed();
     shared.metrics.attempt_seconds.observe(tried.duration.as_secs_f64());
     tried
 }
 
-type Replies = Result<Vec<(SmtpReply, bool)>, (SmtpReply, bool)>;
+/// Per recipient the reply, and whether it is ours.
+type Replies = Vec<(u32, SmtpReply, bool)>;
 
+/// Sends to everybody, in as many transactions as it takes.
 async fn deliver(
     job: &Job,
-    outgoing: &Outgoing,
+    original: &Outgoing,
     lane: &SiteLane,
     shared: &Shared,
     connection: &mut Option<Box<Connection>>,
     tried: &mut Tried,
 ) -> Replies {
-    loop {
+    let envelope = &job.message.judged.envelope;
+    let mut done = Replies::with_capacity(job.recipients.len());
+    let mut left = job.recipients.clone();
+    let mut converted: Option<Outgoing> = None;
+    while !left.is_empty() {
         let used_before = connection.is_some();
         if connection.is_none() {
-            let opened =
-                connect(lane, shared, tried).await.map_err(|failure| (failure.reply, failure.local))?;
-            *connection = Some(opened);
-        }
-        let Some(open) = connection.as_mut() else { continue };
-        tried.server = Some(Server {
-            name: tried.server.as_ref().map_or_else(|| lane.target.clone(), |s| s.name.clone()),
-            address: open.peer,
-        });
-        tried.tls.clone_from(&open.tls);
-        tried.tls_note.clone_from(&open.tls_note);
-        tried.peer_reports = open.capabilities.dsn;
-        let converted;
-        let outgoing = if outgoing.is_8bit && !open.capabilities.eight_bit_mime && !needs_utf8(job) {
-            converted = job.message.outgoing_7bit(&shared.press).await;
-            converted.as_ref().unwrap_or(outgoing)
-        } else {
-            outgoing
-        };
-        let mail = mail(job, outgoing, open).map_err(|reply| (reply, true))?;
-        let sent = open.send(&mail).await;
-        let went_stale = used_before && sent.before_content && sent.replies.iter().all(|(_, local)| *local);
-        if !sent.reusable || open.messages >= shared.press.config.messages_per_connection {
-            shared.metrics.connections.dec();
-            if let Some(open) = connection.take().filter(|_| sent.reusable) {
-                tokio::spawn(open.quit());
+            match connect(lane, shared, tried).await {
+                Ok(opened) => *connection = Some(opened),
+                Err(failure) => return all(done, &left, &failure.reply, failure.local),
             }
         }
-        if went_stale {
+        let Some(open) = connection.as_mut() else { continue };
+        note_peer(tried, lane, open);
+        let peer = &open.capabilities;
+        left.retain(|index| match transaction::recipient_refusal(envelope, *index, peer) {
+            Some(refusal) => {
+                done.push((*index, refusal, true));
+                false
+            }
+            None => true,
+        });
+        if is_to_be_converted(original, peer, envelope, &left) && converted.is_none() {
+            converted = job.message.outgoing_7bit(&shared.press).await;
+        }
+        let outgoing = if peer.eight_bit_mime { original } else { converted.as_ref().unwrap_or(original) };
+        tried.signatures.clone_from(&outgoing.signatures);
+        if let Some(refusal) = transaction::refusal(envelope, outgoing, peer) {
+            return all(done, &left, &refusal, true);
+        }
+        let batch: Vec<u32> =
+            left.iter().copied().take(shared.press.config.recipients_per_transaction.max(1)).collect();
+        if batch.is_empty() {
+            break;
+        }
+        let utf8 = transaction::needs_utf8(envelope, &batch, outgoing);
+        let to = |index: &u32| envelope.recipients.get(*index as usize);
+        let mail = Mail {
+            mail: transaction::mail(envelope, outgoing, utf8, peer),
+            recipients: batch.iter().filter_map(to).map(|r| transaction::recipient(r, peer)).collect(),
+            head: &outgoing.head,
+            body: &outgoing.body,
+        };
+        let sent = open.send(&mail).await;
+        give_up_or_keep(&sent, connection, shared);
+        if used_before && sent.before_content {
             continue; // the peer had closed the connection meanwhile: nothing was sent
         }
-        return Ok(sent.replies);
+        let broken = sent.replies.iter().find(|(_, is_local)| *is_local).cloned();
+        settle(&mut done, &mut left, &batch, sent);
+        if let Some((reply, is_local)) = broken {
+            return all(done, &left, &reply, is_local);
+        }
+    }
+    done
+}
+
+/// The same reply for all that are left.
+fn all(mut done: Replies, left: &[u32], reply: &SmtpReply, is_local: bool) -> Replies {
+    done.extend(left.iter().map(|index| (*index, reply.clone(), is_local)));
+    done
+}
+
+/// Takes over the replies of a transaction. Who was one too many (RFC 5321 4.5.3.1.10) has another turn at once, as long
+/// as each transaction takes somebody.
+fn settle(done: &mut Replies, left: &mut Vec<u32>, batch: &[u32], sent: Sent) {
+    for (index, (reply, is_local)) in batch.iter().zip(sent.replies) {
+        let too_many = reply.code == 452 && !is_local && sent.took_any;
+        if !too_many {
+            left.retain(|other| other != index);
+            done.push((*index, reply, is_local));
+        }
+    }
+}
+
+/// 8-bit mail for a peer without 8BITMIME is converted, unless its author's signature would break.
+fn is_to_be_converted(
+    outgoing: &Outgoing,
+    peer: &client::Capabilities,
+    envelope: &schemas::Envelope,
+    recipients: &[u32],
+) -> bool {
+    outgoing.is_8bit
+        && !outgoing.as_it_came
+        && !peer.eight_bit_mime
+        && !transaction::needs_utf8(envelope, recipients, outgoing)
+}
+
+fn note_peer(tried: &mut Tried, lane: &SiteLane, open: &Connection) {
+    let name = tried.server.as_ref().map_or_else(|| lane.target.clone(), |server| server.name.clone());
+    tried.server = Some(Server { name, address: open.peer });
+    tried.tls.clone_from(&open.tls);
+    tried.tls_note.clone_from(&open.tls_note);
+    tried.peer_reports = open.capabilities.dsn;
+}
+
+/// Lets go of a connection that cannot be used again, or has been used enough.
+fn give_up_or_keep(sent: &Sent, connection: &mut Option<Box<Connection>>, shared: &Shared) {
+    let used_up = |open: &Connection| open.messages >= shared.press.config.messages_per_connection;
+    if sent.reusable && !connection.as_deref().is_some_and(used_up) {
+        return;
+    }
+    if let Some(open) = connection.take() {
+        shared.metrics.connections.dec();
+        if sent.reusable {
+            tokio::spawn(open.quit());
+        }
     }
 }
 
 /// Opens a connection to the first server that takes one.
 async fn connect(lane: &SiteLane, shared: &Shared, tried: &mut Tried) -> Result<Box<Connection>, Failure> {
-    if let Some((until, why)) = lane.down.lock().unwrap_or_else(PoisonError::into_inner).clone()
-        && Instant::now() < until
-    {
-        return Err(why);
+    let now = shared.press.clock.now();
+    if let Some((_, why)) = lane.down().as_ref().filter(|(until, _)| now < *until) {
+        return Err(why.clone());
     }
     let found = shared.press.dns.servers(&lane.target, lane.source.ip).await;
     let servers = found.map_err(|reply| Failure { reply, local: true, tls: false })?;
@@ -270,7 +396,7 @@ async fn connect(lane: &SiteLane, shared: &Shared, tried: &mut Tried) -> Result<
                 if connection.tls.is_some() {
                     shared.metrics.tls_sessions.inc();
                 }
-                *lane.down.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                *lane.down() = None;
                 return Ok(Box::new(connection));
             }
             Err(failure) => last = Some(failure),
@@ -286,8 +412,7 @@ async fn connect(lane: &SiteLane, shared: &Shared, tried: &mut Tried) -> Result<
         failure.reply = local(451, (4, 4, 2), format!("The server refuses connections: {}", failure.reply));
         failure.local = true;
     }
-    let until = Instant::now() + shared.press.config.down_for;
-    *lane.down.lock().unwrap_or_else(PoisonError::into_inner) = Some((until, failure.clone()));
+    *lane.down() = Some((now.plus(shared.press.config.down_for), failure.clone()));
     Err(failure)
 }
 
@@ -303,7 +428,7 @@ async fn open(
         command: config.command_timeout,
         data: config.data_timeout,
     };
-    match client::open(Opening { server, source, ehlo, timeouts, tls: Ok(&shared.tls) }).await {
+    match client::open(Opening { server, source, ehlo, timeouts, tls: Ok(&shared.press.tls) }).await {
         Err(failure) if failure.tls => {
             let why = failure.reply.text.clone();
             client::open(Opening { server, source, ehlo, timeouts, tls: Err(why) }).await
@@ -322,84 +447,23 @@ async fn ehlo_name(source: &Source, shared: &Shared) -> String {
     }
 }
 
-fn recipient(job: &Job, index: u32) -> Option<&Recipient> {
-    job.message.judged.envelope.recipients.get(index as usize)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn needs_utf8(job: &Job) -> bool {
-    let envelope = &job.message.judged.envelope;
-    let reverse = envelope.reverse_path.mailbox().is_some_and(schemas::Mailbox::needs_smtputf8);
-    let forward = job
-        .recipients
-        .iter()
-        .filter_map(|index| recipient(job, *index))
-        .any(|r| r.forward_path.needs_smtputf8());
-    reverse || forward
-}
-
-/// The transaction for a peer with these capabilities.
-fn mail<'a>(job: &Job, outgoing: &'a Outgoing, open: &Connection) -> Result<Mail<'a>, SmtpReply> {
-    let envelope = &job.message.judged.envelope;
-    let capabilities = &open.capabilities;
-    let utf8_head = envelope.smtputf8 && !outgoing.head.is_ascii();
-    let wants_utf8 = needs_utf8(job) || utf8_head;
-    if wants_utf8 && !capabilities.smtputf8 {
-        return Err(local(
-            550,
-            (5, 6, 7),
-            "The receiving server does not support internationalised addresses (SMTPUTF8)",
-        ));
+    #[test]
+    fn who_was_one_too_many_has_another_turn_while_somebody_is_taken() {
+        let reply = |code| (SmtpReply { code, enhanced: None, text: String::new() }, false);
+        let sent = |codes: &[u16], took_any| Sent {
+            replies: codes.iter().map(|code| reply(*code)).collect(),
+            reusable: true,
+            before_content: false,
+            took_any,
+        };
+        let (mut done, mut left) = (Replies::new(), vec![0, 1, 2, 3]);
+        settle(&mut done, &mut left, &[0, 1, 2], sent(&[250, 550, 452], true));
+        assert_eq!((done.len(), left.as_slice()), (2, &[2, 3][..]));
+        settle(&mut done, &mut left, &[2, 3], sent(&[452, 452], false));
+        assert!(left.is_empty() && done.len() == 4, "nobody was taken: it is over");
     }
-    let size = outgoing.size_bytes() as u64;
-    if let Some(limit) = capabilities.size.filter(|limit| size > *limit) {
-        return Err(local(
-            552,
-            (5, 3, 4),
-            format!("The message has {size} bytes, the receiving server takes {limit}"),
-        ));
-    }
-    let mut from = format!("<{}>", envelope.reverse_path);
-    if capabilities.size.is_some() {
-        from.push_str(&format!(" SIZE={size}"));
-    }
-    if capabilities.eight_bit_mime && (outgoing.is_8bit || envelope.body_type == BodyType::EightBitMime) {
-        from.push_str(" BODY=8BITMIME");
-    }
-    if wants_utf8 {
-        from.push_str(" SMTPUTF8");
-    }
-    if capabilities.dsn {
-        match envelope.ret {
-            Some(Ret::Full) => from.push_str(" RET=FULL"),
-            Some(Ret::Headers) => from.push_str(" RET=HDRS"),
-            None => {}
-        }
-        if let Some(envid) = &envelope.envid {
-            from.push_str(&format!(" ENVID={envid}"));
-        }
-    }
-    let to = |index: &u32| recipient(job, *index).map(|r| forward_path(r, capabilities.dsn));
-    let recipients: Vec<String> = job.recipients.iter().filter_map(to).collect();
-    if recipients.len() != job.recipients.len() {
-        return Err(local(
-            451,
-            (4, 3, 0),
-            "The queue entry names a recipient that the envelope does not have",
-        ));
-    }
-    Ok(Mail { mail: from, recipients, head: &outgoing.head, body: &outgoing.body })
-}
-
-fn forward_path(recipient: &Recipient, dsn: bool) -> String {
-    let mut out = format!("<{}>", recipient.forward_path);
-    if dsn && let Some(notify) = recipient.notify {
-        let wanted = [(notify.success, "SUCCESS"), (notify.failure, "FAILURE"), (notify.delay, "DELAY")];
-        let words: Vec<&str> = wanted.iter().filter(|(on, _)| *on).map(|(_, word)| *word).collect();
-        out.push_str(" NOTIFY=");
-        out.push_str(&if words.is_empty() { "NEVER".to_owned() } else { words.join(",") });
-    }
-    if dsn && let Some(orcpt) = &recipient.orcpt {
-        out.push_str(&format!(" ORCPT={orcpt}"));
-    }
-    out
 }
