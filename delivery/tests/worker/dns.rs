@@ -1,0 +1,157 @@
+//! Where mail goes by DNS, against a name server on loopback.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use delivery::Config;
+use delivery::dns::Dns;
+use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
+use hickory_proto::rr::rdata::{A, AAAA, MX, PTR, TXT};
+use hickory_proto::rr::{Name, RData, Record};
+use tokio::net::UdpSocket;
+
+use crate::MAIL;
+use crate::peer::Peer;
+use crate::rig::Rig;
+
+/// Serves `zone`: `name TYPE data`, one record a line; `name FAIL` answers SERVFAIL. What is not there does not exist.
+pub async fn serve(zone: &str) -> SocketAddr {
+    let mut records: HashMap<String, Vec<Option<RData>>> = HashMap::new();
+    for line in zone.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let mut words = line.splitn(3, ' ');
+        let (name, kind, data) =
+            (words.next().unwrap(), words.next().unwrap(), words.next().unwrap_or_default());
+        let data = match kind {
+            "A" => Some(RData::A(A(data.parse().unwrap()))),
+            "AAAA" => Some(RData::AAAA(AAAA(data.parse().unwrap()))),
+            "MX" => {
+                let (preference, host) = data.split_once(' ').unwrap();
+                Some(RData::MX(MX::new(preference.parse().unwrap(), Name::from_ascii(host).unwrap())))
+            }
+            "PTR" => Some(RData::PTR(PTR(Name::from_ascii(data).unwrap()))),
+            "TXT" => {
+                let parts = data.as_bytes().chunks(255);
+                Some(RData::TXT(TXT::new(parts.map(|p| String::from_utf8(p.to_vec()).unwrap()).collect())))
+            }
+            "FAIL" => None,
+            other => panic!("{other}"),
+        };
+        records.entry(format!("{name}.")).or_default().push(data);
+    }
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut packet = [0u8; 1500];
+        while let Ok((len, client)) = socket.recv_from(&mut packet).await {
+            let _ = socket.send_to(&answer(&records, &packet[..len]), client).await;
+        }
+    });
+    address
+}
+
+fn answer(records: &HashMap<String, Vec<Option<RData>>>, packet: &[u8]) -> Vec<u8> {
+    let question = Message::from_vec(packet).unwrap();
+    let query = question.queries.first().unwrap().clone();
+    let mut answer = Message::new(question.metadata.id, MessageType::Response, OpCode::Query);
+    answer.metadata.recursion_desired = true;
+    answer.metadata.recursion_available = true;
+    answer.add_query(query.clone());
+    match records.get(&query.name().to_ascii().to_ascii_lowercase()) {
+        None => answer.metadata.response_code = ResponseCode::NXDomain,
+        Some(found) if found.iter().any(Option::is_none) => {
+            answer.metadata.response_code = ResponseCode::ServFail;
+        }
+        Some(found) => {
+            let wanted = found.iter().flatten().filter(|data| data.record_type() == query.query_type());
+            answer.add_answers(wanted.map(|data| Record::from_rdata(query.name().clone(), 60, data.clone())));
+        }
+    }
+    answer.to_vec().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_are_found_as_the_rfcs_say() {
+    let zone = "
+        three.example MX 20 b.mx.example.
+        three.example MX 10 a.mx.example.
+        three.example MX 30 nowhere.mx.example.
+        a.mx.example A 127.0.0.2
+        a.mx.example AAAA ::1
+        b.mx.example A 127.0.0.3
+        null.example MX 0 .
+        half-null.example MX 0 .
+        half-null.example MX 10 a.mx.example.
+        address.example A 127.0.0.4
+        nothing.example TXT x
+        broken.example FAIL
+        lost.example MX 10 broken.example.
+        hostless.example MX 10 nothing.example.
+        loop.example MX 10 relay.example.
+        loop.example MX 20 a.mx.example.
+        backup.example MX 10 b.mx.example.
+        backup.example MX 20 relay.example.
+        9.2.0.192.in-addr.arpa PTR out9.example.
+    ";
+    let mut config = Config::new("node1".into(), "relay.example".into());
+    config.dns_servers = vec![serve(zone).await];
+    config.smtp_port = 2525;
+    let dns = Dns::new(&config).unwrap();
+    let found = async |site: &str, source: Option<&str>| {
+        let source = source.map(|source| source.parse().unwrap());
+        match dns.servers(site, source).await {
+            Ok(servers) => servers.iter().map(|s| s.address.to_string()).collect::<Vec<_>>().join(" "),
+            Err(reply) => format!("{} {}", reply.code, reply.enhanced.unwrap()),
+        }
+    };
+    for (site, source, expected) in [
+        ("three.example", None, "[::1]:2525 127.0.0.2:2525 127.0.0.3:2525"),
+        ("three.example", Some("127.0.0.1"), "127.0.0.2:2525 127.0.0.3:2525"),
+        ("three.example", Some("::1"), "[::1]:2525"),
+        ("address.example", Some("::1"), "451 4.4.4"),
+        ("null.example", None, "556 5.1.10"),
+        ("half-null.example", None, "[::1]:2525 127.0.0.2:2525"),
+        ("address.example", None, "127.0.0.4:2525"),
+        ("nothing.example", None, "550 5.1.2"),
+        ("missing.example", None, "550 5.1.2"),
+        ("broken.example", None, "451 4.4.3"),
+        ("lost.example", None, "451 4.4.3"),
+        ("hostless.example", None, "451 4.4.4"),
+        ("loop.example", None, "550 5.4.6"),
+        ("backup.example", None, "127.0.0.3:2525"),
+        ("[127.0.0.7]", None, "127.0.0.7:2525"),
+        ("[IPv6:::1]", None, "[::1]:2525"),
+        ("b.mx.example:26", None, "127.0.0.3:26"),
+        ("[::1]:26", None, "[::1]:26"),
+        ("127.0.0.7:26", None, "127.0.0.7:26"),
+    ] {
+        assert_eq!(found(site, source).await, expected, "{site} from {source:?}");
+    }
+    assert_eq!(dns.ptr("192.0.2.9".parse().unwrap()).await.as_deref(), Some("out9.example"));
+    assert_eq!(dns.ptr("192.0.2.10".parse().unwrap()).await, None);
+    assert_eq!(dns.ptr("127.0.0.9".parse().unwrap()).await, None, "`localhost` is no name to greet with");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_server_is_tried_and_a_domain_that_takes_no_mail_is_told_at_once() {
+    let peer = Peer::start_at("127.0.0.3:0", &["PIPELINING"]).await;
+    let zone = "
+        x.example MX 10 down.x.example.
+        x.example MX 20 up.x.example.
+        down.x.example A 127.0.0.2
+        up.x.example A 127.0.0.3
+        null.example MX 0 .
+    ";
+    let server = serve(zone).await;
+    let mut rig = Rig::start_with(|config| {
+        config.dns_servers = vec![server];
+        config.smtp_port = peer.port;
+    })
+    .await;
+    rig.release(&["ok@x.example", "a@null.example"], MAIL).await;
+    rig.wait_for_outcome("ok@x.example delivered").await;
+    rig.wait_for_outcome("a@null.example failed").await;
+    let attempts = rig.attempts().await;
+    let delivered = attempts.iter().find(|attempt| attempt.site == "x.example").unwrap();
+    assert_eq!(delivered.remote_host.as_deref(), Some("up.x.example"));
+    rig.stop().await;
+}

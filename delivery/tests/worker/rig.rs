@@ -1,0 +1,288 @@
+//! The worker on a real log in a directory of its own, under a clock that the test moves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use delivery::{Config, Metrics};
+use eventlog::embedded::{EmbeddedConfig, EmbeddedLog};
+use eventlog::{EventLog, ManualClock, NewRecord, TableEvent, TailFrom};
+use schemas::attempt::{Attempt, AttemptEvent, Outcome};
+use schemas::commands::{Action, Command};
+use schemas::envelope::{BodyType, Client, Envelope, Recipient};
+use schemas::queue::QueueEntry;
+use schemas::reply::Reply;
+use schemas::settings::{Setting, StaticRoute};
+use schemas::verdict::{Classification, Identity, Judged, MessageSummary};
+use schemas::{Domain, Mailbox, MessageId, ReversePath, Timestamp, Topic, UserId, spool};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+pub const NODE: &str = "node1";
+pub const DAY: Duration = Duration::from_secs(24 * 3600);
+pub const MINUTE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct Rig {
+    pub clock: ManualClock,
+    pub config: Config,
+    directory: TempDir,
+    running: Option<Running>,
+}
+
+struct Running {
+    log: Arc<EmbeddedLog>,
+    shutdown: CancellationToken,
+    worker: tokio::task::JoinHandle<Result<(), delivery::Error>>,
+}
+
+impl Rig {
+    pub async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::new(NODE.into(), "relay.example".into());
+        // Nobody answers there; a test that needs DNS says so.
+        config.dns_servers = vec!["127.0.0.1:1".parse().expect("an address")];
+        config.down_for = Duration::from_secs(1);
+        config.command_timeout = Duration::from_secs(5);
+        config.data_timeout = Duration::from_secs(5);
+        change(&mut config);
+        let mut rig = Rig {
+            clock: ManualClock::starting_at(Timestamp(1_795_512_600_000)),
+            config,
+            directory: tempfile::tempdir().expect("a directory"),
+            running: None,
+        };
+        rig.boot().await;
+        rig
+    }
+
+    /// Opens the log and starts the worker.
+    pub async fn boot(&mut self) {
+        let clock: Arc<dyn eventlog::Clock> = Arc::new(self.clock.clone());
+        let mut config = EmbeddedConfig::new(self.directory.path());
+        config.min_free_bytes = 0;
+        let log = EmbeddedLog::open(config, Arc::clone(&clock)).expect("the log opens");
+        let shared: eventlog::Log = Arc::clone(&log) as _;
+        let shutdown = CancellationToken::new();
+        let settings = eventlog::view::settings(Arc::clone(&shared), shutdown.clone());
+        let metrics = Metrics::new(&mut prometheus_client::registry::Registry::default());
+        let run = delivery::run(self.config.clone(), shared, clock, settings, metrics, shutdown.clone());
+        self.running = Some(Running { log, shutdown, worker: tokio::spawn(run) });
+    }
+
+    /// Stops the worker and closes the log.
+    pub async fn stop(&mut self) {
+        let running = self.running.take().expect("it runs");
+        running.shutdown.cancel();
+        let ended = tokio::time::timeout(PATIENCE, running.worker).await.expect("it stops in time");
+        ended.expect("no panic").expect("no error");
+        running.log.close().await;
+    }
+
+    pub fn log(&self) -> &Arc<EmbeddedLog> {
+        &self.running.as_ref().expect("it runs").log
+    }
+
+    /// Sends all mail of `domain` to a port here.
+    pub async fn route(&self, domain: &str, port: u16) {
+        let domain = Domain::parse(domain).expect("a domain");
+        self.set(Setting::Route(StaticRoute { domain, host: format!("127.0.0.1:{port}") })).await;
+    }
+
+    pub async fn set(&self, setting: Setting) {
+        let value = serde_json::to_vec(&setting).expect("JSON");
+        let record = NewRecord::new(Topic::Settings, setting.key(), setting.key(), value);
+        self.log().append(vec![record]).await.expect("a setting");
+        // The view of the worker follows; nothing tells us when it has.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+
+    /// Releases a message to these recipients.
+    pub async fn release(&self, to: &[&str], message: &str) -> MessageId {
+        self.release_as(to, message, |_| {}).await
+    }
+
+    pub async fn release_as(
+        &self,
+        to: &[&str],
+        message: &str,
+        change: impl FnOnce(&mut Judged),
+    ) -> MessageId {
+        let mut judged = judged(to, message, eventlog::Clock::now(&self.clock));
+        change(&mut judged);
+        let value = spool::encode(&judged, message.as_bytes()).expect("a record");
+        let id = judged.envelope.id;
+        let record = NewRecord::new(Topic::Released, judged.envelope.user.0, id.to_string(), value);
+        self.log().append(vec![record]).await.expect("released");
+        id
+    }
+
+    /// All attempts, in the order of their partitions.
+    pub async fn attempts(&self) -> Vec<Attempt> {
+        let events = self.read_all(Topic::Attempts).await;
+        let attempt = |value: Bytes| match serde_json::from_slice(&value).expect("an event") {
+            AttemptEvent::Attempt(attempt) => Some(attempt),
+            AttemptEvent::Unknown => None,
+        };
+        events.into_iter().filter_map(attempt).collect()
+    }
+
+    /// What became of each recipient in attempt after attempt: `a@x.example delivered`.
+    pub async fn outcomes(&self) -> Vec<String> {
+        let line = |attempt: &Attempt| {
+            let each = attempt.recipients.iter();
+            each.map(|r| format!("{} {}", r.forward_path, r.outcome.code())).collect::<Vec<_>>()
+        };
+        self.attempts().await.iter().flat_map(line).collect()
+    }
+
+    pub async fn wait_for_outcome(&self, line: &str) {
+        self.wait_for(line, async |rig: &Rig| rig.outcomes().await.iter().any(|l| l == line)).await;
+    }
+
+    /// Waits until the queue is as long as that.
+    pub async fn wait_for_queue(&self, len: usize) -> Vec<QueueEntry> {
+        self.wait_for("the queue", async |rig: &Rig| rig.queue().await.len() == len).await;
+        self.queue().await
+    }
+
+    /// Waits until every queued message was written anew.
+    pub async fn wait_for_copies(&self, since: Timestamp) {
+        self.wait_for("copies", async |rig: &Rig| {
+            rig.queue().await.iter().all(|entry| entry.stored_at >= since)
+        })
+        .await;
+    }
+
+    pub async fn wait_for(&self, what: &str, predicate: impl AsyncFn(&Rig) -> bool) {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while !predicate(self).await {
+            let outcomes = self.outcomes().await;
+            assert!(tokio::time::Instant::now() < deadline, "waited for {what}; outcomes: {outcomes:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The queue as the log has it.
+    pub async fn queue(&self) -> Vec<QueueEntry> {
+        let mut table = self.log().table(Topic::Queue, None).await.expect("a table");
+        let mut rows = std::collections::BTreeMap::new();
+        loop {
+            for event in table.next(1000).await.expect("rows") {
+                match event {
+                    TableEvent::CaughtUp => return rows.into_values().collect(),
+                    TableEvent::Row(record) => match record.value {
+                        Some(value) => {
+                            let entry: QueueEntry = serde_json::from_slice(&value).expect("an entry");
+                            rows.insert(record.key, entry);
+                        }
+                        None => drop(rows.remove(&record.key)),
+                    },
+                }
+            }
+        }
+    }
+
+    async fn read_all(&self, topic: Topic) -> Vec<Bytes> {
+        let log = self.log();
+        let mut values = Vec::new();
+        for partition in 0..log.partitions(topic) {
+            let mut tail = log.tail(topic, partition, TailFrom::Offset(0)).await.expect("a tail");
+            let patience = Duration::from_millis(10);
+            while let Ok(records) = tokio::time::timeout(patience, tail.next(1000)).await {
+                values.extend(records.expect("records").into_iter().filter_map(|record| record.value));
+            }
+        }
+        values
+    }
+
+    /// Gives a command and waits for the answer: how many entries, and the text.
+    pub async fn command(&self, action: Action) -> (u64, String) {
+        let id = MessageId::new(eventlog::Clock::now(&self.clock)).to_string();
+        let partition_key = action.partition_key();
+        let at = eventlog::Clock::now(&self.clock);
+        let command = Command { id: id.clone(), by: "test".into(), at, reply_partition: Some(0), action };
+        let value = serde_json::to_vec(&command).expect("JSON");
+        let record = NewRecord::new(Topic::Commands, partition_key, id.clone(), value);
+        self.log().append(vec![record]).await.expect("a command");
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            for value in self.read_all(Topic::Replies).await {
+                if let Ok(Reply::Command { command_id, affected, text, .. }) = serde_json::from_slice(&value)
+                    && command_id == id
+                {
+                    return (affected, text);
+                }
+            }
+            assert!(tokio::time::Instant::now() < deadline, "no answer to the command");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+pub fn count(attempts: &[Attempt], outcome: Outcome) -> usize {
+    attempts.iter().flat_map(|attempt| &attempt.recipients).filter(|r| r.outcome == outcome).count()
+}
+
+fn judged(to: &[&str], message: &str, now: Timestamp) -> Judged {
+    let id = MessageId::new(now);
+    let domain = Domain::parse("customer.example").expect("a domain");
+    let user = UserId("customer.example".into());
+    let reverse_path = ReversePath::Mailbox(Mailbox::parse("sender@customer.example").expect("a mailbox"));
+    let recipient = |to: &&str| Recipient {
+        forward_path: Mailbox::parse(to).expect("a mailbox"),
+        notify: None,
+        orcpt: None,
+    };
+    let envelope = Envelope {
+        id,
+        accepted_at: now,
+        node: NODE.into(),
+        reply_partition: None,
+        user: user.clone(),
+        domain: domain.clone(),
+        client: Client {
+            address: "192.0.2.7:4711".parse().expect("an address"),
+            helo: "shop.customer.example".into(),
+            protocol: "ESMTPA".into(),
+            login: Some("secret-login".into()),
+            tls: None,
+        },
+        reverse_path: reverse_path.clone(),
+        recipients: to.iter().map(recipient).collect(),
+        ret: None,
+        envid: None,
+        body_type: if message.is_ascii() { BodyType::SevenBit } else { BodyType::EightBitMime },
+        smtputf8: false,
+        size_bytes: message.len() as u64,
+        chunks: Vec::new(),
+        origin: None,
+    };
+    let summary = MessageSummary {
+        id,
+        accepted_at: now,
+        user,
+        domain: domain.clone(),
+        identity: Identity("shop".into()),
+        reverse_path,
+        header_from: Some(domain),
+        classification: Classification::Clean,
+        size_bytes: message.len() as u64,
+        header_message_id: Some("m1@customer.example".into()),
+        client_queue_id: None,
+        subject: None,
+        own: false,
+    };
+    Judged {
+        envelope,
+        message: summary,
+        score: 0.0,
+        symbols: Vec::new(),
+        remove_fields: Vec::new(),
+        released_by: None,
+        kept: false,
+    }
+}
