@@ -55,6 +55,8 @@ async fn a_queue_three_days_old_survives_a_restart() {
     rig.boot().await;
     rig.wait_for_copies(eventlog::Clock::now(&rig.clock)).await;
     rig.log().enforce_retention().await.expect("retention");
+    // What is due at once is refused once more. Time moves on only then: a try that ends later would be due later.
+    rig.wait_for("refusals", async |rig: &Rig| count(&rig.attempts().await, Outcome::Deferred) == 40).await;
     peer.accept_all();
     rig.clock.advance(MINUTE * 10);
     // Its delay notices are delivered, too.
