@@ -78,7 +78,8 @@ pub trait EventLog: Send + Sync + 'static {
 pub trait Consumer: Send {
     /// The next records, at most `max`, or what changed about the assignment; `Nothing` after `max_wait`. Records of one
     /// partition come in order. After `Assigned` the member owns the partitions until `Revoked`; a member that got
-    /// `Revoked` has lost them already, and a commit that names one of them is `Fenced`.
+    /// `Revoked` has lost them already, and a commit that names one of them is `Fenced`. Safe to cancel: a poll that is dropped has
+    /// passed over nothing.
     ///
     /// # Errors
     /// `Fenced`: drop this consumer. `Unavailable`: poll again later.
