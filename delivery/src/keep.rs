@@ -65,10 +65,10 @@ pub(crate) async fn write_anew(
     let mut entries = Vec::new();
     for (from, key) in old {
         let (Some(position), Some(entry)) = (moved.get(&from), lane.get(&key).cloned()) else { continue };
-        let in_flight = lane.is_in_flight(&key);
+        let state = lane.state(&key);
         let entry = QueueEntry { position: *position, stored_at: now, ..entry };
         entries.extend(records::entry(&entry));
-        lane.put(entry, in_flight);
+        lane.put(entry, state);
     }
     lane_consumer.commit(entries, None).await?;
     Ok(more)
@@ -85,8 +85,8 @@ fn positions_once(old: &[(Position, Key)]) -> Vec<Position> {
 fn forget_age(lane: &mut Lane, old: &[(Position, Key)], gone: Position, now: Timestamp) {
     for (_, key) in old.iter().filter(|(position, _)| *position == gone) {
         if let Some(entry) = lane.get(key).cloned() {
-            let in_flight = lane.is_in_flight(key);
-            lane.put(QueueEntry { stored_at: now, ..entry }, in_flight);
+            let state = lane.state(key);
+            lane.put(QueueEntry { stored_at: now, ..entry }, state);
         }
     }
 }

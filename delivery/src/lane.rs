@@ -1,27 +1,33 @@
-//! The lane of this node in memory: what is still to be delivered and when, folded from the `queue` topic; and the
-//! decision what follows from a try.
+//! The lane of this node in memory: what is still to be delivered and when, folded from the `queue` topic.
 
 use std::collections::{BTreeSet, HashMap};
-use std::time::Duration;
 
-use schemas::attempt::{Attempt, AttemptCause, Egress, Outcome, RecipientResult};
-use schemas::queue::{QueueEntry, QueuedRecipient};
-use schemas::{SmtpReply, Timestamp};
+use schemas::Timestamp;
+use schemas::queue::QueueEntry;
 
-use crate::outcome::{self, local};
-use crate::retry::RetrySchedule;
-use crate::site::{Key, Tried};
+use crate::site::Key;
 
-/// What is to be delivered, by key and by time.
+/// What is to be delivered: by key, by time, and by site what waits for room there.
 #[derive(Default)]
 pub(crate) struct Lane {
     entries: HashMap<Key, Slot>,
     due: BTreeSet<(Timestamp, Key)>,
+    waiting: HashMap<String, BTreeSet<(Timestamp, Key)>>,
 }
 
 struct Slot {
     entry: QueueEntry,
-    in_flight: bool,
+    state: State,
+}
+
+/// What an entry is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Until its next attempt, or on hold.
+    Resting,
+    /// It is due, and its site has its fill.
+    WaitingForSite,
+    InFlight,
 }
 
 impl Lane {
@@ -34,27 +40,51 @@ impl Lane {
     }
 
     pub(crate) fn is_in_flight(&self, key: &Key) -> bool {
-        self.entries.get(key).is_some_and(|slot| slot.in_flight)
+        self.entries.get(key).is_some_and(|slot| slot.state == State::InFlight)
+    }
+
+    /// What the entry is doing; one that is not there rests.
+    pub(crate) fn state(&self, key: &Key) -> State {
+        self.entries.get(key).map_or(State::Resting, |slot| slot.state)
     }
 
     pub(crate) fn keys(&self) -> impl Iterator<Item = (&Key, &QueueEntry)> {
         self.entries.iter().map(|(key, slot)| (key, &slot.entry))
     }
 
-    /// Puts an entry in, in place of the one that was there. One that is being tried has no time of its own.
-    pub(crate) fn put(&mut self, entry: QueueEntry, in_flight: bool) {
+    /// Puts an entry in, in place of the one that was there. One that is held only rests.
+    pub(crate) fn put(&mut self, entry: QueueEntry, state: State) {
         let key = (entry.message.id, entry.site.clone());
         self.take(&key);
-        if !in_flight && !entry.held {
-            self.due.insert((entry.next_attempt, key.clone()));
+        let place = (entry.next_attempt, key.clone());
+        let state = if entry.held && state == State::WaitingForSite { State::Resting } else { state };
+        match state {
+            State::Resting if entry.held => {}
+            State::Resting => drop(self.due.insert(place)),
+            State::WaitingForSite => drop(self.waiting.entry(key.1.clone()).or_default().insert(place)),
+            State::InFlight => {}
         }
-        self.entries.insert(key, Slot { entry, in_flight });
+        self.entries.insert(key, Slot { entry, state });
     }
 
     pub(crate) fn take(&mut self, key: &Key) -> Option<QueueEntry> {
         let slot = self.entries.remove(key)?;
-        self.due.remove(&(slot.entry.next_attempt, key.clone()));
+        let place = (slot.entry.next_attempt, key.clone());
+        match slot.state {
+            State::Resting => drop(self.due.remove(&place)),
+            State::WaitingForSite => self.leave_site(&place),
+            State::InFlight => {}
+        }
         Some(slot.entry)
+    }
+
+    fn leave_site(&mut self, place: &(Timestamp, Key)) {
+        if let Some(waiting) = self.waiting.get_mut(&place.1.1) {
+            waiting.remove(place);
+            if waiting.is_empty() {
+                self.waiting.remove(&place.1.1);
+            }
+        }
     }
 
     /// When the next entry is due.
@@ -66,111 +96,91 @@ impl Lane {
     pub(crate) fn start_due(&mut self, now: Timestamp) -> Option<(Key, QueueEntry)> {
         let first = self.due.first().filter(|(at, _)| *at <= now)?.clone();
         self.due.remove(&first);
-        let slot = self.entries.get_mut(&first.1)?;
-        slot.in_flight = true;
-        Some((first.1, slot.entry.clone()))
+        self.start(first.1)
     }
 
-    /// An entry in flight waits again, until `at`.
+    /// Sites for which something waits.
+    pub(crate) fn sites_waited_for(&self) -> impl Iterator<Item = &String> {
+        self.waiting.keys()
+    }
+
+    /// What has waited longest for this site, now in flight.
+    pub(crate) fn start_waiting(&mut self, site: &str) -> Option<(Key, QueueEntry)> {
+        let first = self.waiting.get(site)?.first()?.clone();
+        self.leave_site(&first);
+        self.start(first.1)
+    }
+
+    fn start(&mut self, key: Key) -> Option<(Key, QueueEntry)> {
+        let slot = self.entries.get_mut(&key)?;
+        slot.state = State::InFlight;
+        let entry = slot.entry.clone();
+        Some((key, entry))
+    }
+
+    /// An entry in flight waits for its site.
+    pub(crate) fn wait_for_site(&mut self, key: &Key) {
+        if let Some(entry) = self.take(key) {
+            self.put(entry, State::WaitingForSite);
+        }
+    }
+
+    /// An entry in flight rests again, until `at`.
     pub(crate) fn postpone(&mut self, key: &Key, at: Timestamp) {
-        if let Some(slot) = self.entries.get_mut(key) {
-            slot.in_flight = false;
-            slot.entry.next_attempt = at;
-            if !slot.entry.held {
-                self.due.insert((at, key.clone()));
-            }
+        if let Some(entry) = self.take(key) {
+            self.put(QueueEntry { next_attempt: at, ..entry }, State::Resting);
         }
     }
 }
 
-/// What delivery decides by.
-pub(crate) struct Rules<'a> {
-    pub node: &'a str,
-    pub retry: &'a RetrySchedule,
-    pub delay_notice_after: Duration,
-}
+#[cfg(test)]
+mod tests {
+    use schemas::MessageId;
 
-/// What follows from a try.
-pub(crate) struct Aftermath {
-    pub attempt: Attempt,
-    /// What is still to be delivered.
-    pub left: Option<QueueEntry>,
-    /// The sender is to be told that it takes longer.
-    pub delay_notice: bool,
-}
+    use super::*;
 
-/// Bytes of reply text that all recipients of an entry share in a record.
-const REPLY_TEXT_BUDGET: usize = 300_000;
-/// With more recipients than this, an entry does without their last replies: the attempts have them.
-const MAX_LAST_REPLIES: usize = 2000;
-
-/// Decides per recipient: delivered, failed, or to be tried again; after the time to retry is over, failed.
-pub(crate) fn after(entry: &QueueEntry, tried: &Tried, rules: &Rules<'_>, now: Timestamp) -> Aftermath {
-    let number = entry.tries + 1;
-    let notice_due = entry.queued_at.plus(rules.delay_notice_after);
-    let next = rules.retry.next(entry.message.id, number, now, entry.expires_at);
-    // The sender is told in time, whatever the schedule says: one more try just then.
-    let next = if now < notice_due && !entry.delay_notice_sent { next.min(notice_due) } else { next };
-    let expired = now >= entry.expires_at;
-    let mut any_expired = false;
-    let text_bytes = REPLY_TEXT_BUDGET / entry.recipients.len().max(1);
-    let keeps_replies = entry.recipients.len() <= MAX_LAST_REPLIES;
-    let mut results = Vec::with_capacity(tried.replies.len());
-    let mut left = Vec::new();
-    for (index, reply, is_local) in &tried.replies {
-        let Some(queued) = entry.recipients.iter().find(|r| r.index == *index) else { continue };
-        let outcome = outcome::of_reply(reply);
-        let reply = crate::reply::cut(reply.clone(), text_bytes);
-        let result = |outcome, reply: SmtpReply, local, next_attempt| RecipientResult {
-            index: *index,
-            forward_path: queued.forward_path.clone(),
-            outcome,
-            reply,
-            local,
-            next_attempt,
-        };
-        match outcome {
-            Outcome::Deferred if expired => {
-                let text = format!("Not delivered in time; the last reply was: {reply}");
-                any_expired = true;
-                let text = crate::reply::cut(local(451, (4, 4, 7), text), text_bytes);
-                results.push(result(Outcome::Failed, text, true, None));
-            }
-            Outcome::Deferred => {
-                results.push(result(outcome, reply.clone(), *is_local, Some(next)));
-                left.push(QueuedRecipient { last_reply: keeps_replies.then_some(reply), ..queued.clone() });
-            }
-            _ => results.push(result(outcome, reply, *is_local, None)),
-        }
+    fn entry(id: MessageId, site: &str, next_attempt: Timestamp) -> QueueEntry {
+        let sample = include_str!("../../schemas/golden/queue/entry.json");
+        let mut entry: QueueEntry = serde_json::from_str(sample).expect("an entry");
+        entry.message.id = id;
+        QueueEntry { site: site.into(), next_attempt, held: false, ..entry }
     }
-    let delay_notice = !left.is_empty() && !entry.delay_notice_sent && now >= notice_due;
-    let left = (!left.is_empty()).then(|| QueueEntry {
-        recipients: left,
-        tries: number,
-        next_attempt: next,
-        delay_notice_sent: entry.delay_notice_sent || delay_notice,
-        ..entry.clone()
-    });
-    let attempt = Attempt {
-        id: format!("{}/{}/{number}", entry.message.id, entry.site),
-        message: entry.message.clone(),
-        node: rules.node.to_owned(),
-        site: entry.site.clone(),
-        at: now.minus(tried.duration),
-        duration_ms: u64::try_from(tried.duration.as_millis()).unwrap_or(u64::MAX),
-        number,
-        cause: if any_expired { AttemptCause::Expired } else { AttemptCause::Tried },
-        remote_host: tried.server.as_ref().map(|server| server.name.clone()),
-        remote_address: tried.server.as_ref().map(|server| server.address),
-        egress: Some(Egress {
-            ip: tried.source.ip,
-            ehlo: tried.ehlo.clone(),
-            pool: tried.source.pool.clone(),
-        }),
-        tls: tried.tls.clone(),
-        tls_note: tried.tls_note.clone(),
-        signatures: tried.signatures.clone(),
-        recipients: results,
-    };
-    Aftermath { attempt, left, delay_notice }
+
+    #[test]
+    fn what_waits_for_a_site_goes_in_the_order_of_its_time() {
+        let mut lane = Lane::default();
+        let keys: Vec<Key> = [30, 10, 20]
+            .into_iter()
+            .map(|at| {
+                let entry = entry(MessageId::new(Timestamp(at)), "x.example", Timestamp(at));
+                let key = (entry.message.id, entry.site.clone());
+                lane.put(entry, State::WaitingForSite);
+                key
+            })
+            .collect();
+        assert_eq!((lane.next_due(), lane.sites_waited_for().count()), (None, 1));
+        assert_eq!(lane.start_waiting("x.example").map(|(key, _)| key).as_ref(), Some(&keys[1]));
+        assert!(lane.is_in_flight(&keys[1]));
+        lane.take(&keys[2]);
+        assert_eq!(lane.start_waiting("x.example").map(|(key, _)| key).as_ref(), Some(&keys[0]));
+        assert_eq!(lane.start_waiting("x.example").map(|(key, _)| key), None);
+        assert_eq!((lane.sites_waited_for().count(), lane.len()), (0, 2));
+    }
+
+    #[test]
+    fn a_hold_ends_the_wait_and_a_postponed_entry_is_due_again() {
+        let mut lane = Lane::default();
+        let first = entry(MessageId::new(Timestamp(1)), "x.example", Timestamp(1));
+        let key = (first.message.id, first.site.clone());
+        lane.put(first.clone(), State::Resting);
+        assert_eq!(lane.next_due(), Some(Timestamp(1)));
+        assert!(lane.start_due(Timestamp(0)).is_none() && lane.start_due(Timestamp(1)).is_some());
+        lane.wait_for_site(&key);
+        assert_eq!(lane.state(&key), State::WaitingForSite);
+        lane.put(QueueEntry { held: true, ..first }, State::WaitingForSite);
+        assert_eq!(lane.state(&key), State::Resting);
+        assert!(lane.start_waiting("x.example").is_none() && lane.next_due().is_none());
+        lane.postpone(&key, Timestamp(9));
+        assert_eq!(lane.next_due(), None, "it is still held");
+    }
 }

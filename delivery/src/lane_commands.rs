@@ -7,7 +7,7 @@ use schemas::queue::QueueEntry;
 use schemas::reply::Reply;
 use schemas::{Timestamp, Topic};
 
-use crate::lane::Lane;
+use crate::lane::{Lane, State};
 use crate::outcome::local;
 use crate::records;
 use crate::site::Key;
@@ -45,7 +45,7 @@ pub(crate) fn carry_out(
             Some(entry) => {
                 outputs.extend(records::entry(&entry));
                 // What is being delivered at this moment comes back under the new conditions.
-                lane.put(entry, in_flight);
+                lane.put(entry, if in_flight { State::InFlight } else { State::Resting });
             }
             None => {
                 if let Some(entry) = lane.take(&key) {

@@ -1,9 +1,12 @@
 //! SMTP out: from `released` to the remote `250`, with everything that can go wrong between.
 //!
-//! A message's way through here: `run` takes it from the log, `route` groups its recipients by site and `egress` chooses
-//! where it leaves from, `site` keeps the connections, `content` and `dkim` make the bytes, `client` speaks SMTP,
-//! `outcome` says what came of it, `lane` keeps what is to be tried again, `dsn` tells the sender.
+//! A message's way through here: `run` joins the log, `worker` takes the message from it, `route` groups its recipients by
+//! site and `egress` chooses where it leaves from, `site` keeps the connections, `attempt` tries, `content` and `dkim` make
+//! the bytes, `client` speaks SMTP, `outcome` says what came of it, `aftermath` what follows, `lane` keeps what is to be
+//! tried again, `dsn` tells the sender.
 
+mod aftermath;
+mod attempt;
 pub mod client;
 mod config;
 mod consumer;
@@ -32,6 +35,7 @@ pub mod tls;
 pub mod transaction;
 pub mod users;
 mod wire;
+mod worker;
 
 pub use config::Config;
 pub use error::Error;

@@ -155,3 +155,50 @@ async fn the_next_server_is_tried_and_a_domain_that_takes_no_mail_is_told_at_onc
     assert_eq!(delivered.remote_host.as_deref(), Some("up.x.example"));
     rig.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_drops_us_before_the_message_is_passed_over() {
+    let peer = Peer::start_at("127.0.0.3:0", &["PIPELINING"]).await;
+    let rude = tokio::net::TcpListener::bind(("127.0.0.2", peer.port)).await.unwrap();
+    let busy = tokio::net::TcpListener::bind(("127.0.0.4", peer.port)).await.unwrap();
+    tokio::spawn(says_then_closes(rude, &["220 rude\r\n", "250 rude\r\n"]));
+    tokio::spawn(says_then_closes(busy, &["220 busy\r\n", "250 busy\r\n", "421 4.3.2 busy\r\n", "250 ok\r\n"]));
+    let server = serve(
+        "x.example MX 10 rude.x.example.
+         x.example MX 20 busy.x.example.
+         x.example MX 30 up.x.example.
+         only.example MX 10 busy.x.example.
+         rude.x.example A 127.0.0.2
+         busy.x.example A 127.0.0.4
+         up.x.example A 127.0.0.3",
+    )
+    .await;
+    let mut rig = Rig::start_with(|config| {
+        config.dns_servers = vec![server];
+        config.smtp_port = peer.port;
+    })
+    .await;
+    rig.release(&["ok@x.example", "a@only.example"], MAIL).await;
+    rig.wait_for_outcome("ok@x.example delivered").await;
+    rig.wait_for_outcome("a@only.example deferred").await;
+    let attempts = rig.attempts().await;
+    let of = |site: &str| attempts.iter().find(|attempt| attempt.site == site).unwrap();
+    assert_eq!(of("x.example").remote_host.as_deref(), Some("up.x.example"));
+    let reply = &of("only.example").recipients[0].reply;
+    assert_eq!(reply.code, 421, "what the last server said is what is told: {reply}");
+    rig.stop().await;
+}
+
+/// Says one line per line it gets, then closes.
+async fn says_then_closes(listener: tokio::net::TcpListener, lines: &'static [&'static str]) {
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    while let Ok((stream, _)) = listener.accept().await {
+        tokio::spawn(async move {
+            let mut stream = BufReader::new(stream);
+            for line in lines {
+                let _ = stream.write_all(line.as_bytes()).await;
+                let _ = stream.read_until(b'\n', &mut Vec::new()).await;
+            }
+        });
+    }
+}

@@ -180,3 +180,18 @@ async fn stopping_does_not_wait_for_a_peer_that_stalls() {
     rig.wait_for_queue(0).await;
     rig.stop().await;
 }
+
+/// A site that has its fill takes the next as soon as one is through: the clock stands still all the while.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_its_site_follows_at_once() {
+    let peer = Peer::start(&["PIPELINING"]).await;
+    let mut rig = Rig::start_with(|config| config.max_in_flight_per_site = 3).await;
+    rig.route("x.example", peer.port).await;
+    for n in 0..200 {
+        rig.release(&[&format!("ok{n}@x.example")], MAIL).await;
+    }
+    rig.wait_for("all", async |rig: &Rig| count(&rig.attempts().await, Outcome::Delivered) == 200).await;
+    rig.wait_for_queue(0).await;
+    assert_eq!(peer.received().len(), 200, "each once");
+    rig.stop().await;
+}

@@ -1,0 +1,205 @@
+//! The worker: one task that holds the lane, begins tries, and writes what came of them.
+
+mod begin;
+mod finish;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use eventlog::{Clock, LogError, NewRecord, Record};
+use schemas::commands::Command;
+use schemas::queue::QueueEntry;
+use schemas::topics::TopicPartition;
+use schemas::{MessageId, Timestamp, Topic};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::consumer::{Event, Handle};
+use crate::lane::{Lane, State};
+use crate::message::Press;
+use crate::site::{Key, Sites, Tried};
+use crate::{Metrics, keep, lane_commands, records};
+
+/// How long a graceful stop waits for what is under way.
+pub(crate) const DRAIN: Duration = Duration::from_secs(10);
+/// How often the age of queued messages is looked at.
+const KEEP_EVERY: Duration = Duration::from_secs(600);
+
+/// Nothing is written to `queue` for a message that is finished before the next commit.
+pub(crate) struct Worker {
+    press: Arc<Press>,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+    node: String,
+    sites: Sites,
+    lane: Lane,
+    /// Taken from `released` since the last commit and not finished: not in the lane yet.
+    fresh: HashMap<Key, QueueEntry>,
+    /// Groups being tried, by site.
+    under_way: HashMap<String, usize>,
+    /// Their messages, in bytes.
+    bytes_under_way: u64,
+    /// Messages of our own that were taken.
+    own_seen: HashSet<MessageId>,
+    /// The offset to commit, by partition of `released`.
+    taken: HashMap<TopicPartition, u64>,
+    released_outputs: Vec<NewRecord>,
+    lane_outputs: Vec<NewRecord>,
+    lane_offsets: Option<HashMap<TopicPartition, u64>>,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        press: Arc<Press>,
+        metrics: Metrics,
+        lane: Lane,
+        results: mpsc::UnboundedSender<Tried>,
+    ) -> Self {
+        Worker {
+            sites: Sites::new(Arc::clone(&press), metrics.clone(), results),
+            clock: Arc::clone(&press.clock),
+            node: press.config.node.clone(),
+            press,
+            metrics,
+            lane,
+            fresh: HashMap::new(),
+            under_way: HashMap::new(),
+            bytes_under_way: 0,
+            own_seen: HashSet::new(),
+            taken: HashMap::new(),
+            released_outputs: Vec::new(),
+            lane_outputs: Vec::new(),
+            lane_offsets: None,
+        }
+    }
+
+    pub(crate) async fn work(
+        mut self,
+        mut released: Handle,
+        mut lane_consumer: Handle,
+        mut tried: mpsc::UnboundedReceiver<Tried>,
+        shutdown: &CancellationToken,
+    ) -> Result<(), LogError> {
+        let mut commit_tick = tokio::time::interval(self.press.config.commit_interval);
+        commit_tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut next_keep = self.clock.now();
+        let mut stopping_since: Option<tokio::time::Instant> = None;
+        loop {
+            let now = self.clock.now();
+            let stopping = stopping_since.is_some();
+            if !stopping {
+                self.start(now).await;
+            }
+            if now >= next_keep {
+                next_keep = self.keep(&released, &lane_consumer, now).await?;
+            }
+            let wake_at = self.lane.next_due().map_or(next_keep, |due| due.min(next_keep));
+            let has_room = self.has_room();
+            let clock = Arc::clone(&self.clock);
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled(), if !stopping => {
+                    self.sites.drain();
+                    stopping_since = Some(tokio::time::Instant::now());
+                }
+                result = tried.recv() => if let Some(result) = result {
+                    self.finished(result).await;
+                    while let Ok(result) = tried.try_recv() {
+                        self.finished(result).await;
+                    }
+                },
+                _ = commit_tick.tick() => self.commit(&released, &lane_consumer).await?,
+                event = released.events.recv(), if has_room && !stopping => match event {
+                    Some(Event::Records(records)) => self.take(records),
+                    Some(Event::Lost(error)) => return Err(error),
+                    None => return Err(LogError::Closed),
+                },
+                event = lane_consumer.events.recv() => match event {
+                    Some(Event::Records(records)) => self.commanded(&records),
+                    Some(Event::Lost(error)) => return Err(error),
+                    None => return Err(LogError::Closed),
+                },
+                // While stopping nothing that falls due is begun, so nothing is woken for.
+                () = clock.sleep_until(wake_at), if !stopping && (has_room || wake_at == next_keep) => {}
+            }
+            self.metrics.in_flight.set(self.in_flight() as i64);
+            if let Some(since) = stopping_since
+                && ((self.sites.running() == 0 && tried.is_empty()) || since.elapsed() >= DRAIN)
+            {
+                return self.commit(&released, &lane_consumer).await;
+            }
+        }
+    }
+
+    fn in_flight(&self) -> usize {
+        self.under_way.values().sum()
+    }
+
+    fn has_room(&self) -> bool {
+        let config = &self.press.config;
+        self.in_flight() < config.max_in_flight && self.bytes_under_way < config.max_in_flight_bytes
+    }
+
+    fn commanded(&mut self, records: &[Record]) {
+        let now = self.clock.now();
+        self.settle_fresh();
+        let reply_partitions = self.press.log.partitions(Topic::Replies);
+        for record in records {
+            let offsets = self.lane_offsets.get_or_insert_default();
+            offsets.insert(record.position.topic_partition(), record.position.offset + 1);
+            let Some(value) = &record.value else { continue };
+            match serde_json::from_slice::<Command>(value) {
+                Ok(command) => {
+                    // What was decided before must be written before.
+                    let carried =
+                        lane_commands::carry_out(&mut self.lane, &command, &self.node, now, reply_partitions);
+                    self.lane_outputs.extend(carried.into_iter().flat_map(|carried| carried.outputs));
+                }
+                Err(error) => {
+                    tracing::error!(position = %record.position, %error, "a command does not parse, it is passed over");
+                }
+            }
+        }
+    }
+
+    /// What is still being tried gets its queue entry.
+    fn settle_fresh(&mut self) {
+        for (_, entry) in self.fresh.drain() {
+            self.released_outputs.extend(records::entry(&entry));
+            self.lane.put(entry, State::InFlight);
+        }
+    }
+
+    /// Writes everything since the last commit. What is still being tried gets its queue entry in the step that moves the
+    /// offset past it; entries change after they exist, so the lane's commit comes second.
+    async fn commit(&mut self, released: &Handle, lane_consumer: &Handle) -> Result<(), LogError> {
+        if !self.taken.is_empty() || !self.released_outputs.is_empty() {
+            self.settle_fresh();
+            let outputs = std::mem::take(&mut self.released_outputs);
+            let next =
+                (!self.taken.is_empty()).then(|| std::mem::take(&mut self.taken).into_iter().collect());
+            released.commit(outputs, next).await?;
+        }
+        if !self.lane_outputs.is_empty() || self.lane_offsets.is_some() {
+            let outputs = std::mem::take(&mut self.lane_outputs);
+            let next = self.lane_offsets.take().map(|offsets| offsets.into_iter().collect());
+            lane_consumer.commit(outputs, next).await?;
+        }
+        self.metrics.queued.set(self.lane.len() as i64);
+        Ok(())
+    }
+
+    /// Retention never eats mail. Says when to look again.
+    async fn keep(
+        &mut self,
+        released: &Handle,
+        lane_consumer: &Handle,
+        now: Timestamp,
+    ) -> Result<Timestamp, LogError> {
+        // What is waiting to be written about an entry must not come after its new position.
+        self.commit(released, lane_consumer).await?;
+        let more = keep::write_anew(&mut self.lane, &self.press.log, lane_consumer, now).await?;
+        Ok(if more { now } else { now.plus(KEEP_EVERY) })
+    }
+}

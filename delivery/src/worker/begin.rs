@@ -1,0 +1,161 @@
+//! What is begun: messages that `released` brings, and entries of the lane that are due.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use eventlog::{Log, LogError, Record};
+use schemas::queue::{QueueEntry, QueuedRecipient};
+use schemas::{Position, Timestamp};
+
+use crate::lane::State;
+use crate::message::{Message, SharedMessage};
+use crate::site::{Job, Key};
+use crate::worker::Worker;
+use crate::{egress, records, route};
+
+/// Messages of our own that are remembered, so that none is sent twice after a commit of unknown fate.
+const OWN_REMEMBERED: usize = 10_000;
+
+impl Worker {
+    /// Takes records of `released`: each group of recipients is tried at once, or put off when its site has its fill.
+    pub(super) fn take(&mut self, records: Vec<Record>) {
+        for record in records {
+            self.taken.insert(record.position.topic_partition(), record.position.offset + 1);
+            match Message::from_record(&record) {
+                // A kept copy: its queue entry is in the lane.
+                Ok(message) if message.judged.kept => {}
+                Ok(message) if message.judged.envelope.origin.is_some() && !self.is_first(&message) => {}
+                Ok(message) => self.take_message(&Arc::new(message)),
+                Err(error) => {
+                    tracing::error!(position = %record.position, %error, "a record of `released` does not parse, it is passed over");
+                }
+            }
+        }
+    }
+
+    /// Whether this message of our own is seen for the first time.
+    fn is_first(&mut self, message: &Message) -> bool {
+        if self.own_seen.len() >= OWN_REMEMBERED {
+            self.own_seen.clear();
+        }
+        self.own_seen.insert(message.judged.envelope.id)
+    }
+
+    fn take_message(&mut self, message: &SharedMessage) {
+        let now = self.clock.now();
+        let sites = {
+            let settings = self.press.settings.read();
+            route::by_site(
+                &message.judged.envelope.recipients,
+                self.press.config.relay_host.as_deref(),
+                &settings,
+            )
+        };
+        for (site, indexes) in sites {
+            let entry = self.new_entry(message, site, &indexes, now);
+            let key = (entry.message.id, entry.site.clone());
+            if self.is_busy(&entry.site) {
+                self.released_outputs.extend(records::entry(&entry));
+                self.lane.put(entry, State::WaitingForSite);
+                continue;
+            }
+            self.dispatch(key.clone(), Arc::clone(message), &entry);
+            self.fresh.insert(key, entry);
+        }
+    }
+
+    fn new_entry(
+        &self,
+        message: &SharedMessage,
+        site: String,
+        indexes: &[u32],
+        now: Timestamp,
+    ) -> QueueEntry {
+        let judged = &message.judged;
+        let max_retry = self.press.users.get(&self.press.settings.read(), &judged.envelope.user).max_retry;
+        let recipient = |index: &u32| {
+            let forward_path = judged.envelope.recipients.get(*index as usize)?.forward_path.clone();
+            Some(QueuedRecipient { index: *index, forward_path, last_reply: None })
+        };
+        QueueEntry {
+            message: judged.message.clone(),
+            node: self.node.clone(),
+            site,
+            recipients: indexes.iter().filter_map(recipient).collect(),
+            queued_at: now,
+            tries: 0,
+            next_attempt: now,
+            expires_at: now.plus(max_retry),
+            held: false,
+            delay_notice_sent: false,
+            route: None,
+            position: message.position,
+            stored_at: message.stored_at,
+        }
+    }
+
+    fn is_busy(&self, site: &str) -> bool {
+        self.under_way.get(site).is_some_and(|n| *n >= self.press.config.max_in_flight_per_site)
+    }
+
+    fn dispatch(&mut self, key: Key, message: SharedMessage, entry: &QueueEntry) {
+        *self.under_way.entry(entry.site.clone()).or_default() += 1;
+        self.bytes_under_way += message.judged.envelope.size_bytes;
+        let source = {
+            let settings = self.press.settings.read();
+            let user = self.press.users.get(&settings, &entry.message.user);
+            egress::choose(&settings, &self.node, user.delivery_pool.as_deref(), entry.message.id)
+        };
+        self.sites.dispatch(Job {
+            key,
+            message,
+            recipients: entry.recipients.iter().map(|r| r.index).collect(),
+            source,
+            target: entry.route.clone().unwrap_or_else(|| entry.site.clone()),
+        });
+    }
+
+    /// Tries what waited for its site and what is due, as far as there is room.
+    pub(super) async fn start(&mut self, now: Timestamp) {
+        let sites: Vec<String> =
+            self.lane.sites_waited_for().filter(|site| !self.is_busy(site)).cloned().collect();
+        for site in sites {
+            while self.has_room() && !self.is_busy(&site) {
+                let Some((key, entry)) = self.lane.start_waiting(&site) else { break };
+                self.start_entry(key, entry, now).await;
+            }
+        }
+        while self.has_room() {
+            let Some((key, entry)) = self.lane.start_due(now) else { return };
+            if self.is_busy(&entry.site) {
+                self.lane.wait_for_site(&key);
+            } else {
+                self.start_entry(key, entry, now).await;
+            }
+        }
+    }
+
+    /// An entry that the lane has put in flight.
+    async fn start_entry(&mut self, key: Key, entry: QueueEntry, now: Timestamp) {
+        match read_message(&self.press.log, entry.position).await {
+            Ok(Some(message)) => self.dispatch(key, message, &entry),
+            Ok(None) => {
+                tracing::error!(message.id = %key.0, position = %entry.position, "a queued message is no longer in the log; it is held for an operator");
+                let held = QueueEntry { held: true, ..entry };
+                self.lane_outputs.extend(records::entry(&held));
+                self.lane.put(held, State::Resting);
+            }
+            Err(error) => {
+                tracing::warn!(message.id = %key.0, %error, "a queued message cannot be read now");
+                self.lane.postpone(&key, now.plus(Duration::from_secs(5)));
+            }
+        }
+    }
+}
+
+async fn read_message(log: &Log, position: Position) -> Result<Option<SharedMessage>, LogError> {
+    let Some(record) = log.read(position).await? else { return Ok(None) };
+    let damaged =
+        |error: schemas::spool::SpoolError| LogError::Damaged { position, detail: error.to_string() };
+    Ok(Some(Arc::new(Message::from_record(&record).map_err(damaged)?)))
+}
