@@ -1,4 +1,5 @@
-//! Delivery status notifications (RFC 3464) in their envelope of RFC 6522, honouring NOTIFY, RET, ENVID and ORCPT (RFC 3461).
+//! Delivery status notifications (RFC 3464) in their envelope of RFC 6522, honouring NOTIFY, RET, ENVID and ORCPT
+//! (RFC 3461). Internationalised addresses stand in them in the ASCII form of RFC 6533, which every server takes.
 
 use bytes::Bytes;
 use schemas::attempt::{Attempt, Outcome, RecipientResult};
@@ -213,20 +214,21 @@ fn status_part(report: &Report<'_>) -> String {
     for result in report.recipients {
         out.push_str("\r\n");
         if let Some(orcpt) = envelope.recipients.get(result.index as usize).and_then(|r| r.orcpt.as_ref()) {
-            out.push_str(&format!("Original-Recipient: {}\r\n", from_xtext(orcpt)));
+            out.push_str(&format!("Original-Recipient: {}\r\n", to_ascii(&from_xtext(orcpt))));
         }
-        let kind = if result.forward_path.needs_smtputf8() { "utf-8" } else { "rfc822" };
-        out.push_str(&format!(
-            "Final-Recipient: {kind}; {}\r\nAction: {}\r\n",
-            result.forward_path,
-            report.kind.action()
-        ));
+        let path = &result.forward_path;
+        let final_recipient = if path.needs_smtputf8() {
+            format!("utf-8; {}", to_utf8_addr_xtext(&path.to_string()))
+        } else {
+            format!("rfc822; {path}")
+        };
+        out.push_str(&format!("Final-Recipient: {final_recipient}\r\nAction: {}\r\n", report.kind.action()));
         out.push_str(&format!("Status: {}\r\n", outcome::status(&result.reply, result.outcome)));
         if !result.local {
             out.push_str(&format!("Remote-MTA: dns; {}\r\n", remote(report)));
-            out.push_str(&format!("Diagnostic-Code: smtp; {}\r\n", clean(&result.reply.to_string())));
+            out.push_str(&format!("Diagnostic-Code: smtp; {}\r\n", diagnostic(result)));
         } else if report.kind != Kind::Relayed {
-            out.push_str(&format!("Diagnostic-Code: X-Mailweir; {}\r\n", clean(&result.reply.to_string())));
+            out.push_str(&format!("Diagnostic-Code: X-Mailweir; {}\r\n", diagnostic(result)));
         }
         out.push_str(&format!("Last-Attempt-Date: {}\r\n", report.attempt.at.rfc5322()));
         if let Some(until) = result.next_attempt.filter(|_| report.kind == Kind::Delayed) {
@@ -242,10 +244,13 @@ fn append_original(report: &Report<'_>, boundary: &str, out: &mut Vec<u8>) {
         && report.judged.envelope.ret == Some(Ret::Full)
         && report.raw.len() <= MAX_RETURNED_BYTES;
     let (section_end, _) = header::split(report.raw);
-    let (kind, returned) = if full {
-        ("message/rfc822", report.raw)
-    } else {
-        ("text/rfc822-headers", &report.raw[..section_end.min(MAX_RETURNED_BYTES)])
+    let section = &report.raw[..section_end.min(MAX_RETURNED_BYTES)];
+    // RFC 6533 5: what has UTF-8 in its header section is of another media type.
+    let (kind, returned) = match (full, section.is_ascii()) {
+        (true, true) => ("message/rfc822", report.raw),
+        (true, false) => ("message/global", report.raw),
+        (false, true) => ("text/rfc822-headers", section),
+        (false, false) => ("message/global-headers", section),
     };
     let encoding = if returned.is_ascii() { "7bit" } else { "8bit" };
     out.extend_from_slice(
@@ -258,6 +263,28 @@ fn append_original(report: &Report<'_>, boundary: &str, out: &mut Vec<u8>) {
 /// Without control characters: nothing that came from outside may add a line.
 fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(900).collect()
+}
+
+fn diagnostic(result: &RecipientResult) -> String {
+    to_ascii(&clean(&result.reply.to_string()))
+}
+
+/// For the fields of a delivery status, which are ASCII; the part for people has the text as it was.
+fn to_ascii(text: &str) -> String {
+    text.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect()
+}
+
+/// An internationalised address in ASCII (RFC 6533 3, utf-8-addr-xtext).
+fn to_utf8_addr_xtext(address: &str) -> String {
+    let mut out = String::with_capacity(address.len() * 2);
+    for c in address.chars() {
+        if c.is_ascii_graphic() && !matches!(c, '\\' | '+' | '=') {
+            out.push(c);
+        } else {
+            out.push_str(&format!("\\x{{{:X}}}", u32::from(c)));
+        }
+    }
+    out
 }
 
 /// Decodes xtext (RFC 3461 4): `+2B` is `+`. What decodes to a control character is left out.
@@ -292,5 +319,10 @@ mod tests {
     fn xtext_is_decoded_and_cannot_add_lines() {
         assert_eq!(from_xtext("rfc822;a+2Bb@c"), "rfc822;a+b@c");
         assert_eq!(from_xtext("a+0D+0Ab"), "a  b");
+    }
+
+    #[test]
+    fn an_internationalised_address_is_written_in_ascii() {
+        assert_eq!(to_utf8_addr_xtext("jürgen+x@müller.example"), r"j\x{FC}rgen\x{2B}x@m\x{FC}ller.example");
     }
 }

@@ -24,6 +24,7 @@ mod lane_commands;
 mod message;
 mod metrics;
 pub mod outcome;
+mod own_mail;
 mod records;
 pub mod reply;
 pub mod retry;

@@ -66,11 +66,7 @@ pub async fn run(
     Ok(())
 }
 
-async fn serve(
-    press: &Arc<Press>,
-    metrics: &Metrics,
-    shutdown: &CancellationToken,
-) -> Result<(), LogError> {
+async fn serve(press: &Arc<Press>, metrics: &Metrics, shutdown: &CancellationToken) -> Result<(), LogError> {
     let node = press.config.node.clone();
     press.settings.caught_up().await;
     // The lane's consumer first: it fences a predecessor, whose last commit is then in the table.

@@ -3,7 +3,7 @@
 mod begin;
 mod finish;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,13 +11,14 @@ use eventlog::{Clock, LogError, NewRecord, Record};
 use schemas::commands::Command;
 use schemas::queue::QueueEntry;
 use schemas::topics::TopicPartition;
-use schemas::{MessageId, Timestamp, Topic};
+use schemas::{Timestamp, Topic};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::consumer::{Event, Handle};
 use crate::lane::{Lane, State};
 use crate::message::Press;
+use crate::own_mail::OwnMail;
 use crate::site::{Key, Sites, Tried};
 use crate::{Metrics, keep, lane_commands, records};
 
@@ -40,8 +41,7 @@ pub(crate) struct Worker {
     under_way: HashMap<String, usize>,
     /// Their messages, in bytes.
     bytes_under_way: u64,
-    /// Messages of our own that were taken.
-    own_seen: HashSet<MessageId>,
+    own_mail: OwnMail,
     /// The offset to commit, by partition of `released`.
     taken: HashMap<TopicPartition, u64>,
     released_outputs: Vec<NewRecord>,
@@ -66,7 +66,7 @@ impl Worker {
             fresh: HashMap::new(),
             under_way: HashMap::new(),
             bytes_under_way: 0,
-            own_seen: HashSet::new(),
+            own_mail: OwnMail::default(),
             taken: HashMap::new(),
             released_outputs: Vec::new(),
             lane_outputs: Vec::new(),

@@ -13,7 +13,8 @@ use crate::{LogError, NewRecord, Record};
 /// Rules for every engine:
 /// - A resolved `append` or `commit` survives the loss of the process (embedded: fsync; Kafka: acks of all replicas).
 /// - Within a partition, offsets grow in the order of writing; they are not dense.
-/// - Nobody reads a record before it is durable, nor an output of a commit that did not happen.
+/// - Nobody reads a record before it is durable, nor an output of a commit that did not happen. What was only announced is no
+///   record in this sense.
 #[async_trait]
 pub trait EventLog: Send + Sync + 'static {
     /// How many partitions `topic` has; fixed when the log was created.
@@ -30,6 +31,14 @@ pub trait EventLog: Send + Sync + 'static {
     /// # Errors
     /// `Unavailable`: the fate of the records is unknown, they may appear later. `TooLarge`: nothing was written.
     async fn append(&self, records: Vec<NewRecord>) -> Result<Vec<Position>, LogError>;
+
+    /// Tells those who tail these partitions at this moment something that nobody needs after a crash. It may be lost, need
+    /// not be durable, is never in a group's or a table's way, and comes as early as the engine can bring it. Its position is
+    /// of no use.
+    ///
+    /// # Errors
+    /// `TooLarge`, `Closed`, `NoSuchPartition`; `Unavailable` when it is known to be lost.
+    async fn announce(&self, records: Vec<NewRecord>) -> Result<(), LogError>;
 
     /// Joins a consumer group under a stable slot name. The partitions of `topics` are divided by range among the
     /// members; a member of the same slot name that is still there is fenced.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{address} cannot be listened on: {source}; is another mail server running there?")]
+    #[error("{address} cannot be listened on; is another mail server running there?")]
     Bind { address: SocketAddr, source: std::io::Error },
     #[error("{path}: {problem}")]
     Certificate { path: PathBuf, problem: String },

@@ -95,8 +95,10 @@ impl Action {
     }
 }
 
-/// Which queue entries: all conditions that are set must hold; with none set, every entry.
+/// Which queue entries: all conditions that are set must hold; with none set, every entry. A condition that is not known here
+/// is refused: to pass over it would select more than was meant.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct QueueSelect {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_id: Option<MessageId>,

@@ -25,6 +25,9 @@ const MAX_COMMIT_BYTES: usize = 4 * 1024 * 1024;
 #[derive(Default)]
 pub struct Batch {
     pub outputs: Vec<NewRecord>,
+    /// Replies that let messages pass. A message that was accepted is safe whatever becomes of the verdict, so its session
+    /// need not wait for the commit; only a refusal must stand before it is told.
+    announcements: Vec<NewRecord>,
     bytes: usize,
     /// For each partition, the offset after the last record that is done.
     next: BTreeMap<TopicPartition, u64>,
@@ -103,7 +106,16 @@ impl Member {
             return Ok(());
         }
         let started = Instant::now();
-        let positions = consumer.commit(batch.outputs, &next).await?;
+        let announcing = async {
+            if !batch.announcements.is_empty()
+                && let Err(error) = self.log.announce(batch.announcements).await
+            {
+                // The sessions answer without it when their time is over.
+                tracing::warn!(slot = self.slot, %error, "replies are lost");
+            }
+        };
+        let ((), positions) = tokio::join!(announcing, consumer.commit(batch.outputs, &next));
+        let positions = positions?;
         self.metrics.commits.inc();
         self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
         for (index, partition, mut row) in batch.quarantined {
@@ -186,7 +198,10 @@ impl Member {
         let id = envelope.id;
         let is_released = judgement.verdict.disposition == Disposition::Release;
         if let Some(reply_partition) = self.reply_partition(envelope.reply_partition) {
-            batch.push(outputs::session_reply(reply_partition, id, judgement.reply()));
+            let reply = judgement.reply();
+            let passes = reply.is_positive() && is_released;
+            let record = outputs::session_reply(reply_partition, id, reply);
+            if passes { batch.announcements.push(record) } else { batch.push(record) }
         }
         let head = outputs::head(&judgement, envelope);
         let topic = if is_released { Topic::Released } else { Topic::Quarantined };

@@ -83,7 +83,7 @@ pub async fn run(
 
 /// One member of the group.
 pub struct Member {
-    slot: String,
+    pub slot: String,
     batch: usize,
     pub log: Log,
     pub clock: Arc<dyn Clock>,

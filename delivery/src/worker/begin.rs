@@ -13,9 +13,6 @@ use crate::site::{Job, Key};
 use crate::worker::Worker;
 use crate::{egress, records, route};
 
-/// Messages of our own that are remembered, so that none is sent twice after a commit of unknown fate.
-const OWN_REMEMBERED: usize = 10_000;
-
 impl Worker {
     /// Takes records of `released`: each group of recipients is tried at once, or put off when its site has its fill.
     pub(super) fn take(&mut self, records: Vec<Record>) {
@@ -24,7 +21,6 @@ impl Worker {
             match Message::from_record(&record) {
                 // A kept copy: its queue entry is in the lane.
                 Ok(message) if message.judged.kept => {}
-                Ok(message) if message.judged.envelope.origin.is_some() && !self.is_first(&message) => {}
                 Ok(message) => self.take_message(&Arc::new(message)),
                 Err(error) => {
                     tracing::error!(position = %record.position, %error, "a record of `released` does not parse, it is passed over");
@@ -33,32 +29,30 @@ impl Worker {
         }
     }
 
-    /// Whether this message of our own is seen for the first time.
-    fn is_first(&mut self, message: &Message) -> bool {
-        if self.own_seen.len() >= OWN_REMEMBERED {
-            self.own_seen.clear();
-        }
-        self.own_seen.insert(message.judged.envelope.id)
-    }
-
     fn take_message(&mut self, message: &SharedMessage) {
         let now = self.clock.now();
+        let envelope = &message.judged.envelope;
+        let begins_at = match envelope.origin {
+            None => now,
+            Some(_) => match self.own_mail.admit(envelope.id, now) {
+                Some(begins_at) => begins_at,
+                None => return,
+            },
+        };
         let sites = {
             let settings = self.press.settings.read();
-            route::by_site(
-                &message.judged.envelope.recipients,
-                self.press.config.relay_host.as_deref(),
-                &settings,
-            )
+            route::by_site(&envelope.recipients, self.press.config.relay_host.as_deref(), &settings)
         };
         for (site, indexes) in sites {
-            let entry = self.new_entry(message, site, &indexes, now);
-            let key = (entry.message.id, entry.site.clone());
-            if self.is_busy(&entry.site) {
+            let entry =
+                QueueEntry { next_attempt: begins_at, ..self.new_entry(message, site, &indexes, now) };
+            let state = if begins_at > now { State::Resting } else { State::WaitingForSite };
+            if state == State::Resting || self.is_busy(&entry.site) {
                 self.released_outputs.extend(records::entry(&entry));
-                self.lane.put(entry, State::WaitingForSite);
+                self.lane.put(entry, state);
                 continue;
             }
+            let key = (entry.message.id, entry.site.clone());
             self.dispatch(key.clone(), Arc::clone(message), &entry);
             self.fresh.insert(key, entry);
         }

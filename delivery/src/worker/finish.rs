@@ -4,8 +4,8 @@ use eventlog::NewRecord;
 use schemas::Timestamp;
 use schemas::attempt::Outcome;
 
-use crate::dsn::{self, Kind};
 use crate::aftermath::{self, Aftermath, Rules};
+use crate::dsn::{self, Kind};
 use crate::lane::State;
 use crate::metrics::OutcomeLabel;
 use crate::records;

@@ -162,7 +162,10 @@ async fn a_server_that_drops_us_before_the_message_is_passed_over() {
     let rude = tokio::net::TcpListener::bind(("127.0.0.2", peer.port)).await.unwrap();
     let busy = tokio::net::TcpListener::bind(("127.0.0.4", peer.port)).await.unwrap();
     tokio::spawn(says_then_closes(rude, &["220 rude\r\n", "250 rude\r\n"]));
-    tokio::spawn(says_then_closes(busy, &["220 busy\r\n", "250 busy\r\n", "421 4.3.2 busy\r\n", "250 ok\r\n"]));
+    tokio::spawn(says_then_closes(
+        busy,
+        &["220 busy\r\n", "250 busy\r\n", "421 4.3.2 busy\r\n", "250 ok\r\n"],
+    ));
     let server = serve(
         "x.example MX 10 rude.x.example.
          x.example MX 20 busy.x.example.

@@ -162,11 +162,16 @@ fn place_all(records: &[NewRecord], layout: &Layout) -> Result<Vec<usize>, LogEr
 
 /// The place of the partition that a record belongs to.
 pub(super) fn place(record: &NewRecord, layout: &Layout) -> Result<usize, LogError> {
+    layout.index(target(record, layout))
+}
+
+/// The partition that a record belongs to, though there may be no such one.
+pub(super) fn target(record: &NewRecord, layout: &Layout) -> TopicPartition {
     let partition = match &record.partitioning {
         Partitioning::By(key) => crate::log::partition_of(key, layout.partitions(record.topic)),
         Partitioning::Partition(partition) => *partition,
     };
-    layout.index(TopicPartition { topic: record.topic, partition })
+    TopicPartition { topic: record.topic, partition }
 }
 
 /// Keeps the index of compacted topics: the newest row of a key replaces the one before. Returns which records of the

@@ -17,6 +17,8 @@ pub struct EmbeddedConfig {
     /// Appends that wait for the writer, all together, in bytes; an append beyond it waits. Each record counts 1 KiB
     /// more than its value, so that this bounds the number of records, too.
     pub max_waiting_bytes: u64,
+    /// How long a commit waits for an append to share its fsync.
+    pub commit_linger: Duration,
     /// Recently appended records kept in memory for readers, per partition, in bytes.
     pub recent_bytes: usize,
     /// Size of a memtable at which it is written out, in bytes, for topics that carry whole messages.
@@ -51,6 +53,7 @@ impl EmbeddedConfig {
             partitions: 4,
             min_free_bytes: 1024 * MIB,
             max_waiting_bytes: 64 * MIB,
+            commit_linger: Duration::from_millis(2),
             recent_bytes: 2 * MIB as usize,
             memtable_bytes: 8 * MIB,
             small_memtable_bytes: 4 * MIB,

@@ -143,6 +143,20 @@ impl EventLog for EmbeddedLog {
         self.shared.ask(|reply| Request::Append { records, reply, room }).await
     }
 
+    /// Goes from memory to memory.
+    async fn announce(&self, records: Vec<NewRecord>) -> Result<(), LogError> {
+        records.iter().try_for_each(NewRecord::check_size)?;
+        self.shared.up()?;
+        let now = self.shared.clock.now();
+        for record in records {
+            let of = batch::target(&record, &self.shared.layout);
+            let partition = &self.shared.partitions[self.shared.layout.index(of)?];
+            let position = Position { topic: of.topic, partition: of.partition, offset: partition.end() };
+            partition.announce(&Record { position, key: record.key, value: record.value, appended_at: now });
+        }
+        Ok(())
+    }
+
     async fn join(&self, group: &str, slot: &str, topics: &[Topic]) -> Result<Box<dyn Consumer>, LogError> {
         let consumer = EmbeddedConsumer::join(Arc::clone(&self.shared), group, slot, topics).await?;
         Ok(Box::new(consumer))

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use super::tail::Heard;
 use crate::Record;
 
 /// What a record costs in memory beside its bytes.
@@ -14,6 +15,7 @@ const RECORD_OVERHEAD: usize = 160;
 pub(super) struct Partition {
     recent: Mutex<Recent>,
     listeners: Mutex<Vec<Arc<Notify>>>,
+    tails: Mutex<Vec<Arc<Heard>>>,
     max_bytes: usize,
 }
 
@@ -42,6 +44,7 @@ impl Partition {
         Partition {
             recent: Mutex::new(Recent { end, ..Recent::default() }),
             listeners: Mutex::default(),
+            tails: Mutex::default(),
             max_bytes,
         }
     }
@@ -121,6 +124,22 @@ impl Partition {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .retain(|known| !Arc::ptr_eq(known, listener));
+    }
+
+    /// Whoever is registered here hears what is announced.
+    pub(super) fn hear(&self, tail: &Arc<Heard>) {
+        self.tails.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(tail));
+    }
+
+    pub(super) fn unhear(&self, tail: &Arc<Heard>) {
+        self.tails.lock().unwrap_or_else(PoisonError::into_inner).retain(|known| !Arc::ptr_eq(known, tail));
+    }
+
+    pub(super) fn announce(&self, record: &Record) {
+        for tail in self.tails.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            tail.push(record.clone());
+        }
+        self.wake();
     }
 
     pub(super) fn wake(&self) {

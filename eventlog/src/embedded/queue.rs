@@ -64,6 +64,13 @@ pub(super) struct Commit {
     pub(super) next: Vec<(TopicPartition, u64, u64)>,
 }
 
+impl Request {
+    /// Whether it may wait a little for something to be written along with. Whoever appends has a client that waits.
+    fn can_linger(&self) -> bool {
+        matches!(self, Request::Commit { .. })
+    }
+}
+
 /// The bounded queue before the writer.
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
@@ -105,19 +112,29 @@ impl Queue {
         if waiting.closed {
             return Err(LogError::Closed);
         }
+        // The writer knows already, unless this is what it waits for.
+        let wakes = waiting.requests.is_empty() || !request.can_linger();
         waiting.requests.push_back(request);
         drop(waiting);
-        self.filled.notify_one();
+        if wakes {
+            self.filled.notify_one();
+        }
         Ok(())
     }
 
-    /// Everything that waits, when there is something or after `timeout`; none when the queue is closed and empty.
-    pub(super) fn take(&self, timeout: Duration) -> Option<VecDeque<Request>> {
+    /// Everything that waits, when there is something or after `timeout`; none when the queue is closed and empty. Where
+    /// there are only commits, up to `linger` is waited for an append to share their fsync.
+    pub(super) fn take(&self, timeout: Duration, linger: Duration) -> Option<VecDeque<Request>> {
+        let wait = |waiting, timeout, goes_on: fn(&Waiting) -> bool| {
+            let waited =
+                self.filled.wait_timeout_while(waiting, timeout, |w: &mut Waiting| !w.closed && goes_on(w));
+            waited.unwrap_or_else(PoisonError::into_inner).0
+        };
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut waiting, _) = self
-            .filled
-            .wait_timeout_while(waiting, timeout, |waiting| waiting.requests.is_empty() && !waiting.closed)
-            .unwrap_or_else(PoisonError::into_inner);
+        let waiting = wait(waiting, timeout, |waiting| waiting.requests.is_empty());
+        let mut waiting = wait(waiting, linger, |waiting| {
+            !waiting.requests.is_empty() && waiting.requests.iter().all(Request::can_linger)
+        });
         if waiting.closed && waiting.requests.is_empty() {
             return None;
         }

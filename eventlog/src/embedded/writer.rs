@@ -61,7 +61,7 @@ impl Drop for CloseForAll {
         self.0.set_health(Health::Closed);
         self.0.close_store();
         // What came in between gets its answer by being dropped.
-        drop(self.0.queue.take(Duration::ZERO));
+        drop(self.0.queue.take(Duration::ZERO, Duration::ZERO));
     }
 }
 
@@ -85,7 +85,7 @@ impl Writer {
     /// Works until the log is closed.
     pub(super) fn run(mut self) {
         let guard = CloseForAll(Arc::clone(&self.shared));
-        while let Some(requests) = self.shared.queue.take(self.wait()) {
+        while let Some(requests) = self.shared.queue.take(self.wait(), self.shared.config.commit_linger) {
             self.serve(requests);
             if Instant::now() >= self.next_tick {
                 self.tick();

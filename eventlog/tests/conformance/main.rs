@@ -40,6 +40,7 @@ suite!(
         records::ten_thousand_records_of_10_kib,
         records::reads_at_a_position,
         records::a_tail_begins_where_it_is_told,
+        records::who_tails_hears_what_is_announced,
         records::no_partition_no_record,
         records::a_closed_log_says_so,
         groups::a_new_group_begins_at_the_start,

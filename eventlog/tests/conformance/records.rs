@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use eventlog::{Log, LogError, NewRecord, TailFrom};
+use eventlog::{Log, LogError, NewRecord, Tail, TailFrom};
 use schemas::topics::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 use schemas::{Position, Topic};
 
@@ -172,6 +172,39 @@ pub async fn a_tail_begins_where_it_is_told(engine: &mut dyn Engine, log: Log) {
         rest.extend(from_first.next(1).await.expect("reads").iter().map(text));
     }
     assert_eq!(rest, ["second", "third"]);
+}
+
+pub async fn who_tails_hears_what_is_announced(_: &mut dyn Engine, log: Log) {
+    let mut tail = log.tail(Topic::Replies, 2, TailFrom::End).await.expect("a tail");
+    let announced = |word: &'static str| vec![record(Topic::Replies, "k", word).in_partition(2)];
+    // Where announcements are records, a tail may begin a moment later than it was opened.
+    let hears = async |tail: &mut Box<dyn Tail>, word: &'static str| {
+        let hears = async {
+            loop {
+                log.announce(announced(word)).await.expect("announces");
+                let soon = tokio::time::timeout(Duration::from_millis(500), tail.next(10)).await;
+                let Ok(heard) = soon else { continue };
+                if heard.expect("records").iter().any(|record| text(record) == word) {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, hears).await.expect("hears it in time");
+    };
+    hears(&mut tail, "first").await;
+    // Records and announcements do not get in each other's way.
+    log.append(vec![record(Topic::Replies, "k", "written").in_partition(2)]).await.expect("appends");
+    let written =
+        async { while !tail.next(10).await.expect("records").iter().any(|r| text(r) == "written") {} };
+    tokio::time::timeout(PATIENCE, written).await.expect("the record comes");
+    hears(&mut tail, "second").await;
+    let too_large = record(Topic::Replies, "k", vec![b'x'; schemas::topics::MAX_VALUE_BYTES + 1]);
+    assert!(matches!(log.announce(vec![too_large]).await, Err(LogError::TooLarge { .. })));
+    let nowhere = record(Topic::Replies, "k", "x").in_partition(99);
+    assert!(matches!(log.announce(vec![nowhere]).await, Err(LogError::NoSuchPartition { .. })));
+    log.announce(vec![record(Topic::Replies, "k", "nobody hears it").in_partition(3)])
+        .await
+        .expect("is lost");
 }
 
 pub async fn no_partition_no_record(_: &mut dyn Engine, log: Log) {

@@ -5,6 +5,7 @@
 #[path = "../store/events.rs"]
 #[allow(dead_code)] // the store's suite uses the rest
 mod events;
+#[path = "../../../eventlog/tests/faulty/mod.rs"]
 mod faulty;
 mod feedback;
 mod queries;

@@ -89,7 +89,11 @@ async fn killed_again_and_again_it_counts_everything_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commits_of_unknown_fate_count_once() {
     let site = Site::open();
-    let log = Arc::new(FaultyLog { log: Arc::clone(&site.log), commits: Arc::new(AtomicUsize::new(0)) });
+    let log = Arc::new(FaultyLog {
+        log: Arc::clone(&site.log),
+        commits: Arc::new(AtomicUsize::new(0)),
+        max_poll: 3,
+    });
     send(&site, 0..40).await;
     let reporter = site.start_on(log, site.database());
     until(&reporter, 40).await;

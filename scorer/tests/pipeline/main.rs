@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // a test that cannot go on must fail
 
+#[path = "../../../eventlog/tests/faulty/mod.rs"]
 mod faulty;
 mod site;
 
@@ -19,7 +20,7 @@ use site::{DAY, GTUBE, PATIENCE, START, Site, classification, judged, message};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_accepted_is_released_or_quarantined_with_a_reply() {
-    let site = Site::open();
+    let site = Site::open().await;
     let scorer = site.start(1);
     let (clean, spam) = (site.envelope("shop.example", 1), site.envelope("shop.example", 2));
     site.accept(&clean, "hello").await;
@@ -54,7 +55,7 @@ async fn what_is_accepted_is_released_or_quarantined_with_a_reply() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_message_stays_in_its_chunks() {
-    let site = Site::open();
+    let site = Site::open().await;
     let scorer = site.start(1);
     let mut envelope = site.envelope("shop.example", 1);
     let whole = message(&format!("{GTUBE}\r\n{}", "0123456789abcdef\r\n".repeat(120_000)));
@@ -90,7 +91,7 @@ async fn a_large_message_stays_in_its_chunks() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_person_releases_once_and_closes() {
-    let site = Site::open();
+    let site = Site::open().await;
     let scorer = site.start(1);
     let spam: Vec<_> = (0..3).map(|n| site.envelope("shop.example", n)).collect();
     for envelope in &spam {
@@ -139,7 +140,7 @@ async fn a_person_releases_once_and_closes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lock_holds_until_its_time_or_a_person() {
-    let site = Site::open();
+    let site = Site::open().await;
     let scorer = site.start(1);
     let user = UserId("shop.example".into());
     let domain = Domain::parse("shop.example").unwrap();
@@ -196,7 +197,7 @@ async fn a_lock_holds_until_its_time_or_a_person() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_judged_twice_or_missed_across_kills() {
-    let site = Site::open();
+    let site = Site::open().await;
     let users = ["a.example", "b.example", "c.example", "d.example", "e.example"];
     let mut expected = 0;
     for round in 0..12 {
@@ -246,7 +247,7 @@ async fn nothing_is_judged_twice_or_missed_across_kills() {
 /// As a crash between the commit of a quarantined message and the next one leaves it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_row_that_a_crash_left_without_place_is_placed() {
-    let site = Site::open();
+    let site = Site::open().await;
     let first = site.envelope("shop.example", 1);
     let scorer = site.start(1);
     site.accept(&first, GTUBE).await;
@@ -276,7 +277,7 @@ async fn a_row_that_a_crash_left_without_place_is_placed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_zombie_cannot_write() {
-    let site = Site::open();
+    let site = Site::open().await;
     let scorer = site.start(1);
     let first = site.envelope("shop.example", 1);
     site.accept(&first, "hello").await;
@@ -306,9 +307,10 @@ async fn a_zombie_cannot_write() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_that_fails_is_begun_again_from_the_log() {
-    let site = Site::open();
+    let site = Site::open().await;
     let commits = Arc::default();
-    let faulty = faulty::FaultyLog { log: Arc::clone(&site.log), commits: Arc::clone(&commits) };
+    let faulty =
+        faulty::FaultyLog { log: Arc::clone(&site.log), commits: Arc::clone(&commits), max_poll: usize::MAX };
     let scorer = site.start_on(Arc::new(faulty), 1);
     let mut spam = Vec::new();
     for number in 0..100 {

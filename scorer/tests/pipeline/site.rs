@@ -1,11 +1,12 @@
 //! A scorer on a log of its own, and what the tests ask of it.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use eventlog::embedded::{EmbeddedConfig, EmbeddedLog};
-use eventlog::{Clock, Log, ManualClock, NewRecord, Record, TableEvent, TailFrom};
+use eventlog::{Clock, Log, ManualClock, NewRecord, Record, TableEvent, Tail, TailFrom};
 use prometheus_client::registry::Registry;
 use schemas::commands::{Action, Command};
 use schemas::envelope::{BodyType, Client, Recipient};
@@ -20,12 +21,16 @@ use tokio_util::sync::CancellationToken;
 
 pub const START: Timestamp = Timestamp(1_795_512_600_000);
 pub const DAY: Duration = Duration::from_secs(24 * 3600);
+/// The partition of `replies` that the envelopes name.
+const REPLY_PARTITION: u32 = 1;
 pub const PATIENCE: Duration = Duration::from_secs(20);
 pub const GTUBE: &str = concat!("XJS*C4JDBQADN1.NSBN3*2IDNEN*", "GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X");
 
 pub struct Site {
     pub log: Log,
     pub clock: ManualClock,
+    /// What sessions were told.
+    replies: Arc<Mutex<HashMap<MessageId, String>>>,
     _directory: tempfile::TempDir,
 }
 
@@ -48,13 +53,16 @@ impl Scorer {
 }
 
 impl Site {
-    pub fn open() -> Self {
+    pub async fn open() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let clock = ManualClock::starting_at(START);
         let mut config = EmbeddedConfig::new(directory.path());
         config.min_free_bytes = 0;
         let log: Log = EmbeddedLog::open(config, Arc::new(clock.clone())).unwrap();
-        Site { log, clock, _directory: directory }
+        let replies = Arc::default();
+        let tail = log.tail(Topic::Replies, REPLY_PARTITION, TailFrom::End).await.unwrap();
+        tokio::spawn(listen(tail, Arc::clone(&replies)));
+        Site { log, clock, replies, _directory: directory }
     }
 
     pub fn start(&self, slots: usize) -> Scorer {
@@ -76,7 +84,7 @@ impl Site {
             id: MessageId::derived(&format!("{user} {number}"), self.clock.now()),
             accepted_at: self.clock.now(),
             node: "node1".into(),
-            reply_partition: Some(1),
+            reply_partition: Some(REPLY_PARTITION),
             user: UserId(user.into()),
             domain: Domain::parse("shop.example").unwrap(),
             client: Client {
@@ -144,13 +152,15 @@ impl Site {
 
     /// What a session is told about a message.
     pub async fn reply(&self, id: MessageId) -> String {
-        self.find(Topic::Replies, move |record| {
-            match serde_json::from_slice(record.value.as_ref()?).ok()? {
-                Reply::Session { message_id, reply } if message_id == id => Some(reply.to_string()),
-                _ => None,
+        let told = async {
+            loop {
+                if let Some(reply) = self.replies.lock().unwrap().get(&id) {
+                    return reply.clone();
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
-        })
-        .await
+        };
+        tokio::time::timeout(PATIENCE, told).await.expect("a reply")
     }
 
     /// The first record of a topic, in any partition, that `pick` takes; waits for it.
@@ -256,5 +266,18 @@ pub fn classification(record: &Record, id: MessageId) -> Option<Classification> 
     match serde_json::from_slice(record.value.as_ref()?).ok()? {
         VerdictEvent::Judged(verdict) if verdict.message.id == id => Some(verdict.message.classification),
         _ => None,
+    }
+}
+
+/// As ingress does: what is announced is heard by those who listen, and by nobody later.
+async fn listen(mut tail: Box<dyn Tail>, replies: Arc<Mutex<HashMap<MessageId, String>>>) {
+    while let Ok(records) = tail.next(1000).await {
+        for record in records {
+            if let Ok(Reply::Session { message_id, reply }) =
+                serde_json::from_slice(record.value.as_deref().unwrap_or_default())
+            {
+                replies.lock().unwrap().insert(message_id, reply.to_string());
+            }
+        }
     }
 }

@@ -1,5 +1,5 @@
 //! A log whose commits fail now and then, as an engine's do: before they were written, or after, so that the caller
-//! cannot know.
+//! cannot know. The workers' tests use it, too.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,11 +13,14 @@ use schemas::{Position, Topic};
 pub struct FaultyLog {
     pub log: Log,
     pub commits: Arc<AtomicUsize>,
+    /// Records of one poll, at most: small batches make many commits.
+    pub max_poll: usize,
 }
 
 struct FaultyConsumer {
     consumer: Box<dyn Consumer>,
     commits: Arc<AtomicUsize>,
+    max_poll: usize,
 }
 
 fn failed() -> LogError {
@@ -34,9 +37,13 @@ impl EventLog for FaultyLog {
         self.log.append(records).await
     }
 
+    async fn announce(&self, records: Vec<NewRecord>) -> Result<(), LogError> {
+        self.log.announce(records).await
+    }
+
     async fn join(&self, group: &str, slot: &str, topics: &[Topic]) -> Result<Box<dyn Consumer>, LogError> {
         let consumer = self.log.join(group, slot, topics).await?;
-        Ok(Box::new(FaultyConsumer { consumer, commits: Arc::clone(&self.commits) }))
+        Ok(Box::new(FaultyConsumer { consumer, commits: Arc::clone(&self.commits), max_poll: self.max_poll }))
     }
 
     async fn table(&self, topic: Topic, partitions: Option<&[u32]>) -> Result<Box<dyn Table>, LogError> {
@@ -67,7 +74,7 @@ impl EventLog for FaultyLog {
 #[async_trait]
 impl Consumer for FaultyConsumer {
     async fn poll(&mut self, max: usize, max_wait: Duration) -> Result<Polled, LogError> {
-        self.consumer.poll(max, max_wait).await
+        self.consumer.poll(max.min(self.max_poll), max_wait).await
     }
 
     async fn commit(
