@@ -107,14 +107,20 @@ impl Member {
         }
         let started = Instant::now();
         let announcing = async {
-            if !batch.announcements.is_empty()
-                && let Err(error) = self.log.announce(batch.announcements).await
-            {
+            if batch.announcements.is_empty() {
+                return;
+            }
+            if let Err(error) = self.log.announce(batch.announcements).await {
                 // The sessions answer without it when their time is over.
                 tracing::warn!(slot = self.slot, %error, "replies are lost");
             }
         };
-        let ((), positions) = tokio::join!(announcing, consumer.commit(batch.outputs, &next));
+        let committing = async {
+            // The sessions have been told by now, on the embedded engine; they go first.
+            tokio::task::yield_now().await;
+            consumer.commit(batch.outputs, &next).await
+        };
+        let ((), positions) = tokio::join!(announcing, committing);
         let positions = positions?;
         self.metrics.commits.inc();
         self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
