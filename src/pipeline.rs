@@ -229,6 +229,7 @@ fn spawn_delivery(
         Arc::clone(&shared.log),
         Arc::clone(&shared.clock),
         shared.settings.clone(),
+        shared.senders.clone(),
         delivery::Metrics::new(registry),
         shutdown.clone(),
     );

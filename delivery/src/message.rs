@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use eventlog::{Clock, Log, Record};
+use schemas::senders::SendersView;
 use schemas::settings::SettingsView;
 use schemas::spool;
 use schemas::verdict::Judged;
@@ -38,6 +39,7 @@ pub(crate) struct Press {
     pub dns: Dns,
     pub tls: ClientTls,
     pub settings: eventlog::View<SettingsView>,
+    pub senders: eventlog::View<SendersView>,
     pub users: Users,
     pub signers: Signers,
 }

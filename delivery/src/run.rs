@@ -9,6 +9,7 @@ use std::time::Duration;
 use eventlog::{Clock, Log, LogError, Record, TableEvent, View};
 use schemas::Topic;
 use schemas::queue::{self, QueueEntry};
+use schemas::senders::SendersView;
 use schemas::settings::SettingsView;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +35,7 @@ pub async fn run(
     log: Log,
     clock: Arc<dyn Clock>,
     settings: View<SettingsView>,
+    senders: View<SendersView>,
     metrics: Metrics,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
@@ -46,6 +48,7 @@ pub async fn run(
         config,
         log,
         settings,
+        senders,
     });
     while !shutdown.is_cancelled() {
         let served = tokio::select! {
@@ -69,6 +72,7 @@ pub async fn run(
 async fn serve(press: &Arc<Press>, metrics: &Metrics, shutdown: &CancellationToken) -> Result<(), LogError> {
     let node = press.config.node.clone();
     press.settings.caught_up().await;
+    press.senders.caught_up().await;
     // The lane's consumer first: it fences a predecessor, whose last commit is then in the table.
     let lane_group = format!("lane-{node}");
     let lane_consumer = consumer::start(press.log.join(&lane_group, &node, &[Topic::Commands]).await?);

@@ -238,6 +238,8 @@ fn senders() -> SendersView {
         released: 0,
         quarantined: 0,
         lock: Some(lock),
+        blocked_at: Vec::new(),
+        automatic_unlocks: 0,
         lock_history: Vec::new(),
     };
     let mut view = SendersView::default();

@@ -45,9 +45,20 @@ pub struct SenderRow {
     pub quarantined: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lock: Option<Lock>,
+    /// When messages blocked as abuse were accepted, since the last lock, oldest first, at most 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocked_at: Vec<Timestamp>,
+    /// Locks that ended by themselves since a person unlocked.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub automatic_unlocks: u32,
     /// The last locks, newest last, at most 20: what was done, by whom and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lock_history: Vec<LockChange>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde wants it so
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// One entry of a lock history.

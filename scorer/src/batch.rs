@@ -9,8 +9,9 @@ use std::time::Instant;
 use bytes::Bytes;
 use eventlog::{Consumer, LogError, NewRecord, Record, bodies};
 use schemas::quarantine::QuarantineRow;
+use schemas::settings::LockPolicy;
 use schemas::topics::TopicPartition;
-use schemas::verdict::{Disposition, VerdictEvent};
+use schemas::verdict::{Disposition, MessageSummary, VerdictEvent};
 use schemas::{Envelope, MessageId, Timestamp, Topic, spool};
 
 use crate::judge::{self, Judgement};
@@ -165,7 +166,7 @@ impl Member {
         };
         // In `bodies`, the message stays where it is.
         let inline = if envelope.chunks.is_empty() { inline } else { Bytes::new() };
-        self.write_judgement(batch, record.position.partition, judgement, envelope, &inline)
+        self.write_judgement(batch, record.position.partition, judgement, envelope, &inline, &policy)
     }
 
     fn judge(
@@ -199,6 +200,7 @@ impl Member {
         judgement: Judgement,
         envelope: Envelope,
         message: &[u8],
+        policy: &Policy,
     ) -> Result<(), LogError> {
         self.metrics.judged(&judgement.verdict);
         let id = envelope.id;
@@ -227,8 +229,35 @@ impl Member {
                 self.metrics.identities_without_row.inc();
             }
         }
-        let user = verdict.message.user.clone();
-        batch.push(outputs::event(&user, Some(id), &VerdictEvent::Judged(verdict)));
+        let summary = verdict.message.clone();
+        batch.push(outputs::event(&summary.user, Some(id), &VerdictEvent::Judged(verdict)));
+        if summary.classification.is_abuse() && !is_released {
+            self.lock_automatically(batch, partition, &summary, &policy.automatic_lock)?;
+        }
+        Ok(())
+    }
+
+    fn lock_automatically(
+        &mut self,
+        batch: &mut Batch,
+        partition: u32,
+        message: &MessageSummary,
+        policy: &LockPolicy,
+    ) -> Result<(), LogError> {
+        let now = self.clock.now();
+        for (identity, lock) in self.owned_mut(partition)?.senders.note_block(message, policy, now) {
+            self.metrics.automatic_locks.inc();
+            let event = VerdictEvent::Lock {
+                user: message.user.clone(),
+                domain: message.domain.clone(),
+                identity,
+                locked: true,
+                by: lock.by,
+                at: lock.since,
+                reason: lock.reason,
+            };
+            batch.push(outputs::event(&message.user, None, &event));
+        }
         Ok(())
     }
 

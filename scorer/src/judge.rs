@@ -11,7 +11,7 @@
 //! | 5 | sender on the allow list, or every recipient on it | `allow_listed` | release |
 //! | 6 | sender, or any recipient, on a block list | `blocked_sender`, `blocked_recipient` | quarantine (observed: release) |
 //! | 7 | a structure check in block mode | of the first in `checks::CHECKS` | quarantine (observed: release) |
-//! | 8 | spam | `spam` | quarantine (observed: release) |
+//! | 8 | spam | `spam`; `forwarded_spam` when it is only passed on | quarantine (observed: release) |
 //! | 9 | nothing of that | `clean` | release |
 //!
 //! "Observed": with `spam_action = "observe"` what rows 6 to 8 would block is released as `observe_only`. Whatever row
@@ -26,6 +26,7 @@ use crate::checks::{self, Found};
 use crate::content::{self, Content};
 use crate::evidence;
 use crate::facts::Facts;
+use crate::forwarded;
 use crate::identity::{self, Identified, Rule};
 use crate::policy::Policy;
 use crate::state::Senders;
@@ -76,8 +77,14 @@ pub fn judge(
     let found = checks::run(&facts, policy);
     let content = content::examine(&facts, policy);
 
-    let decision = decide(lock.is_some(), &lists, &found, &content, policy.spam_action);
+    let mut decision = decide(lock.is_some(), &lists, &found, &content, policy.spam_action);
     let mut symbols = Vec::new();
+    if forwarded::is_forwarded(&facts, &identified.source, &policy.from_domains) {
+        symbols.push(evidence::symbol("FORWARDED", 0.0, ""));
+        if decision.0 == Classification::Spam {
+            decision.0 = Classification::ForwardedSpam;
+        }
+    }
     if let Some(lock) = lock {
         let of = if lock.of_user { "user" } else { "identity" };
         let evidence = format!("{of}, by {}: {}", lock.lock.by, lock.lock.reason);
@@ -220,7 +227,11 @@ fn write(
     Judgement {
         verdict,
         remove_fields: identified.remove_fields,
-        quarantine_response: policy.quarantine_response,
+        // A refusal would make the account bounce it to somebody who never sent it.
+        quarantine_response: match classification {
+            Classification::ForwardedSpam => QuarantineResponse::Accept,
+            _ => policy.quarantine_response,
+        },
     }
 }
 

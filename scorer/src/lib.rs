@@ -2,8 +2,9 @@
 //! here, in the order of their partition, and written in one step with the offsets.
 //!
 //! The journey of a message: `run` polls it, `batch` takes it up, `policy` says by which settings, `judge` decides:
-//! it asks `identity` who sent it, `checks` and `content` what is wrong with it, `state` whether its sender is locked;
-//! `outputs` writes what follows, `batch` commits it. `commands` is what people ask for, `timers` what time brings,
+//! it asks `identity` who sent it, `checks` and `content` what is wrong with it, `forwarded` whether it is
+//! only passed on, `state` whether its sender is locked;
+//! `locks` says whether its sender now is, `outputs` writes what follows, `batch` commits it. `commands` is what people ask for, `timers` what time brings,
 //! `replay` how a partition's state comes back after a restart or a move.
 
 pub mod run;
@@ -21,9 +22,11 @@ pub mod checks;
 pub mod content;
 pub mod evidence;
 pub mod facts;
+pub mod forwarded;
 pub mod header;
 pub mod identity;
 pub mod judge;
+pub mod locks;
 pub mod mime;
 pub mod score_file;
 pub mod state;

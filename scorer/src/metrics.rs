@@ -21,6 +21,7 @@ pub struct Metrics {
     pub(crate) commit_failures: Counter,
     pub(crate) fenced: Counter,
     pub(crate) identities_without_row: Counter,
+    pub(crate) automatic_locks: Counter,
     pub(crate) partitions: Gauge,
     pub(crate) judge_seconds: Histogram,
     pub(crate) commit_seconds: Histogram,
@@ -43,6 +44,7 @@ impl Metrics {
             commit_failures: Counter::default(),
             fenced: Counter::default(),
             identities_without_row: Counter::default(),
+            automatic_locks: Counter::default(),
             partitions: Gauge::default(),
             judge_seconds: Histogram::new(judge_buckets),
             commit_seconds: Histogram::new(commit_buckets),
@@ -62,6 +64,7 @@ impl Metrics {
             "Messages whose identity found no room among those of its user",
             &metrics.identities_without_row,
         );
+        register.add("automatic_locks", "Senders locked by policy", &metrics.automatic_locks);
         register.add("partitions", "Partitions owned", &metrics.partitions);
         register.add("judge_seconds", "Time to judge one message", &metrics.judge_seconds);
         register.add("commit_seconds", "Time to commit one batch", &metrics.commit_seconds);

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use schemas::settings::{
-    CheckMode, Effective, OutgoingUser, QuarantineResponse, SettingsView, SpamAction, UserAuth, UserSettings,
+    CheckMode, Effective, LockPolicy, OutgoingUser, QuarantineResponse, SettingsView, SpamAction, UserAuth,
+    UserSettings,
 };
 use schemas::verdict::Classification;
 use schemas::{Domain, Envelope, UserId};
@@ -28,6 +29,7 @@ pub struct Policy {
     pub identification: Vec<Rule>,
     pub spam_action: SpamAction,
     pub quarantine_response: QuarantineResponse,
+    pub automatic_lock: LockPolicy,
     pub require_valid_sender: bool,
     /// Empty: any.
     pub from_domains: AddressList,
@@ -53,6 +55,7 @@ impl Policy {
             identification: rules(&settings.identification),
             spam_action: settings.spam_action,
             quarantine_response: settings.quarantine_response,
+            automatic_lock: settings.automatic_lock,
             require_valid_sender: settings.require_valid_sender,
             from_domains: AddressList::of(&from_domains),
             allow_senders: AddressList::of(&settings.allow_senders),

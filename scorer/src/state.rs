@@ -5,7 +5,7 @@ mod quarantined;
 mod senders;
 
 pub use quarantined::{Entry, Quarantined};
-pub use senders::{HeldLock, MAX_IDENTITIES_PER_USER, Senders};
+pub use senders::{HeldLock, MAX_IDENTITIES_PER_USER, Senders, new_row};
 
 use schemas::quarantine::QuarantineRow;
 

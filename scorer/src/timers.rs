@@ -9,9 +9,9 @@ use schemas::senders::LockChange;
 use schemas::verdict::VerdictEvent;
 
 use crate::batch::Batch;
-use crate::outputs;
 use crate::run::Member;
 use crate::state::PartitionState;
+use crate::{locks, outputs};
 
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 /// Rows that leave in one commit.
@@ -51,11 +51,11 @@ impl Member {
 fn end_locks(state: &mut PartitionState, now: Timestamp, due: &mut Batch) {
     for (user, identity) in state.senders.expired_locks(now) {
         let change =
-            LockChange { at: now, locked: false, by: "policy".into(), reason: "its time is over".into() };
+            LockChange { at: now, locked: false, by: locks::BY.into(), reason: "its time is over".into() };
         let Some(domain) = state.senders.get(&user, identity.as_ref()).map(|row| row.domain.clone()) else {
             continue;
         };
-        if state.senders.unlock(&user, identity.as_ref(), change.clone()) {
+        if state.senders.end_lock(&user, identity.as_ref(), change.clone()) {
             let event = VerdictEvent::Lock {
                 user: user.clone(),
                 domain,

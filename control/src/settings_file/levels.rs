@@ -1,6 +1,6 @@
 //! The settings that stand at all three levels: defaults, domain, outgoing user.
 
-use schemas::settings::{IdentityRule, Limits, UserSettings};
+use schemas::settings::{AutomaticLock, IdentityRule, Limits, UserSettings};
 use schemas::verdict::Classification;
 use schemas::{Domain, Mailbox};
 use serde_json::Value;
@@ -22,6 +22,9 @@ fn fix_for(key: &str) -> &'static str {
         }
         "limits" => "write whole numbers, as { messages_per_hour = 500, recipients_per_day = 2000 }",
         "over_limit" => "write \"defer\", \"reject\" or \"hold\"",
+        "automatic_lock" => {
+            "write { identity = true, user = false, blocked_messages = 5, within_minutes = 10, timeout_minutes = 60, max_unlocks = 2, notice = true }, or some of these"
+        }
         "spam_action" => "write \"enforce\" or \"observe\"",
         "quarantine_response" => "write \"reject\" or \"accept\"",
         "require_valid_sender" => "write true or false",
@@ -91,6 +94,12 @@ fn problems_of(key: &str, node: &Node) -> Vec<Problem> {
         );
         return found;
     }
+    if key == "automatic_lock" && node.is_table() {
+        let unknown = node.unknown_keys(field_names::<AutomaticLock>());
+        if !unknown.is_empty() {
+            return unknown;
+        }
+    }
     let inside: Vec<Problem> = match node.items() {
         Some(items) => items
             .iter()
@@ -132,6 +141,9 @@ fn check(table: &Node, settings: &UserSettings, problems: &mut Vec<Problem>) {
     }
     if let (Some(node), Some(limits)) = (at("limits"), &settings.limits) {
         check_limits(node, limits, problems);
+    }
+    if let (Some(node), Some(lock)) = (at("automatic_lock"), &settings.automatic_lock) {
+        check_lock(node, lock, problems);
     }
     for key in ["allow_senders", "block_senders", "allow_recipients", "block_recipients"] {
         at(key).into_iter().for_each(|node| check_addresses(node, key, problems));
@@ -209,6 +221,24 @@ fn check_limits(node: &Node, limits: &Limits, problems: &mut Vec<Problem>) {
                     format!("make it {second} or less, or raise {larger}"),
                 ));
             }
+        }
+    }
+}
+
+fn check_lock(node: &Node, lock: &AutomaticLock, problems: &mut Vec<Problem>) {
+    for (key, value, max, unit) in [
+        ("blocked_messages", lock.blocked_messages, 100, ""),
+        ("within_minutes", lock.within_minutes, 24 * 60, " (one day)"),
+        ("timeout_minutes", lock.timeout_minutes, 7 * 24 * 60, " (one week)"),
+        ("max_unlocks", lock.max_unlocks, 100, ""),
+    ] {
+        if let (Some(value), Some(at)) = (value, node.get(key))
+            && !(1..=max).contains(&value)
+        {
+            problems.push(at.problem(
+                format!("`{value}` is not between 1 and {max}{unit}"),
+                "write a number in this range",
+            ));
         }
     }
 }

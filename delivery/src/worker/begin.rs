@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use eventlog::{Log, LogError, Record};
 use schemas::queue::{QueueEntry, QueuedRecipient};
+use schemas::verdict::MessageSummary;
 use schemas::{Position, Timestamp};
 
 use crate::lane::State;
@@ -12,6 +13,9 @@ use crate::message::{Message, SharedMessage};
 use crate::site::{Job, Key};
 use crate::worker::Worker;
 use crate::{egress, records, route};
+
+/// How soon mail of a locked sender is looked at again: a person may have unlocked.
+const LOCKED_LOOK: Duration = Duration::from_secs(60);
 
 impl Worker {
     /// Takes records of `released`: each group of recipients is tried at once, or put off when its site has its fill.
@@ -33,7 +37,9 @@ impl Worker {
         let now = self.clock.now();
         let envelope = &message.judged.envelope;
         let begins_at = match envelope.origin {
-            None => now,
+            // Whoever released it knew what the sender is.
+            None if message.judged.released_by.is_some() => now,
+            None => self.locked_until(&message.judged.message, now).unwrap_or(now),
             Some(_) => match self.own_mail.admit(envelope.id, now) {
                 Some(begins_at) => begins_at,
                 None => return,
@@ -129,8 +135,21 @@ impl Worker {
         }
     }
 
+    /// When to look again at mail of a sender that is locked now; none when it may leave.
+    fn locked_until(&self, message: &MessageSummary, now: Timestamp) -> Option<Timestamp> {
+        let senders = self.press.senders.read();
+        let identity = Some(&message.identity).filter(|identity| identity.0 != "<>");
+        let lock = senders.lock(&message.user, identity, now)?;
+        let again = now.plus(LOCKED_LOOK);
+        Some(lock.until.map_or(again, |until| until.min(again)))
+    }
+
     /// An entry that the lane has put in flight.
     async fn start_entry(&mut self, key: Key, entry: QueueEntry, now: Timestamp) {
+        if let Some(until) = self.locked_until(&entry.message, now) {
+            self.lane.postpone(&key, until);
+            return;
+        }
         match read_message(&self.press.log, entry.position).await {
             Ok(Some(message)) => self.dispatch(key, message, &entry),
             Ok(None) => {

@@ -195,3 +195,27 @@ async fn what_waits_for_its_site_follows_at_once() {
     assert_eq!(peer.received().len(), 200, "each once");
     rig.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_holds_what_waits_and_what_comes_and_nobody_elses_mail() {
+    let peer = Peer::start(&["PIPELINING"]).await;
+    let mut rig = rig(&peer).await;
+    rig.release(&["later1@x.example"], MAIL).await;
+    rig.wait_for_outcome("later1@x.example deferred").await;
+    rig.set_lock(true).await;
+    peer.accept_all();
+    rig.release(&["ok2@x.example"], MAIL).await;
+    rig.release_as(&["ok3@x.example"], MAIL, |judged| judged.message.identity.0 = "neighbour".into()).await;
+    rig.release_as(&["ok4@x.example"], MAIL, |judged| judged.released_by = Some("root".into())).await;
+    rig.wait_for_outcome("ok3@x.example delivered").await;
+    rig.wait_for_outcome("ok4@x.example delivered").await;
+    rig.clock.advance(MINUTE * 30);
+    rig.wait_for_queue(2).await;
+    assert_eq!((peer.to("later1@").len(), peer.to("ok2@").len()), (0, 0));
+    rig.set_lock(false).await;
+    rig.clock.advance(MINUTE * 2);
+    rig.wait_for_outcome("later1@x.example delivered").await;
+    rig.wait_for_outcome("ok2@x.example delivered").await;
+    rig.wait_for_queue(0).await;
+    rig.stop().await;
+}

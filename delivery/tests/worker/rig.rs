@@ -12,6 +12,7 @@ use schemas::commands::{Action, Command};
 use schemas::envelope::{BodyType, Client, Envelope, Recipient};
 use schemas::queue::QueueEntry;
 use schemas::reply::Reply;
+use schemas::senders::{Lock, SenderRow};
 use schemas::settings::{Setting, StaticRoute};
 use schemas::verdict::{Classification, Identity, Judged, MessageSummary};
 use schemas::{Domain, Mailbox, MessageId, ReversePath, Timestamp, Topic, UserId, spool};
@@ -69,7 +70,9 @@ impl Rig {
         let shutdown = CancellationToken::new();
         let settings = eventlog::view::settings(Arc::clone(&shared), shutdown.clone());
         let metrics = Metrics::new(&mut prometheus_client::registry::Registry::default());
-        let run = delivery::run(self.config.clone(), shared, clock, settings, metrics, shutdown.clone());
+        let senders = eventlog::view::senders(Arc::clone(&shared), shutdown.clone());
+        let run =
+            delivery::run(self.config.clone(), shared, clock, settings, senders, metrics, shutdown.clone());
         self.running = Some(Running { log, shutdown, worker: tokio::spawn(run) });
     }
 
@@ -97,6 +100,20 @@ impl Rig {
         let record = NewRecord::new(Topic::Settings, setting.key(), setting.key(), value);
         self.log().append(vec![record]).await.expect("a setting");
         // The view of the worker follows; nothing tells us when it has.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+
+    /// Locks the identity `shop`, or unlocks it.
+    pub async fn set_lock(&self, locked: bool) {
+        let sample = include_str!("../../../schemas/golden/senders/identity.json");
+        let mut row: SenderRow = serde_json::from_str(sample).expect("a row");
+        row.user = UserId("customer.example".into());
+        row.identity = Some(Identity("shop".into()));
+        let lock = Lock { since: Timestamp(0), until: None, by: "test".into(), reason: "a test".into() };
+        row.lock = locked.then_some(lock);
+        let key = schemas::senders::key(&row.user, row.identity.as_ref());
+        let value = serde_json::to_vec(&row).expect("JSON");
+        self.log().append(vec![NewRecord::new(Topic::Senders, row.user.0, key, value)]).await.expect("a row");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 

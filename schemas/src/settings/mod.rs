@@ -9,7 +9,7 @@ pub use record::{
     StaticRoute, UserAuth, WeightedSource,
 };
 pub use user::{
-    CheckMode, Effective, HeldAction, IdentityRule, Limits, Occurrence, QuarantineResponse, SpamAction,
-    UserSettings,
+    AutomaticLock, CheckMode, Effective, HeldAction, IdentityRule, Limits, LockPolicy, Occurrence,
+    QuarantineResponse, SpamAction, UserSettings,
 };
 pub use view::SettingsView;

@@ -142,6 +142,64 @@ pub struct Limits {
     pub distinct_recipients_per_day: Option<u64>,
 }
 
+/// When a sender is locked by itself; each value that is absent is inherited.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AutomaticLock {
+    /// Whether the identity behind blocked messages is locked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<bool>,
+    /// Whether the whole outgoing user is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<bool>,
+    /// Messages blocked as spam, phishing or virus ...
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked_messages: Option<u32>,
+    /// ... that were accepted within this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within_minutes: Option<u32>,
+    /// How long such a lock holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_minutes: Option<u32>,
+    /// How often it ends by itself; the next lock is for a person to end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_unlocks: Option<u32>,
+    /// Whether the abuse address is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notice: Option<bool>,
+}
+
+/// The same with nothing left to inherit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LockPolicy {
+    pub identity: bool,
+    pub user: bool,
+    pub blocked_messages: u32,
+    pub within: Duration,
+    pub timeout: Duration,
+    pub max_unlocks: u32,
+    pub notice: bool,
+}
+
+impl LockPolicy {
+    /// An outgoing user known by its address is a whole server: one bad account must not stop it.
+    fn of(levels: &[&UserSettings], ip_user: bool) -> Self {
+        fn pick<T>(levels: &[&UserSettings], get: impl Fn(&AutomaticLock) -> Option<T>) -> Option<T> {
+            levels.iter().rev().find_map(|level| level.automatic_lock.as_ref().and_then(&get))
+        }
+        let minutes = |n: u32| Duration::from_secs(u64::from(n) * 60);
+        LockPolicy {
+            identity: pick(levels, |lock| lock.identity).unwrap_or(true),
+            user: pick(levels, |lock| lock.user).unwrap_or(!ip_user),
+            blocked_messages: pick(levels, |lock| lock.blocked_messages).unwrap_or(5).clamp(1, 100),
+            within: minutes(pick(levels, |lock| lock.within_minutes).unwrap_or(10)),
+            timeout: minutes(pick(levels, |lock| lock.timeout_minutes).unwrap_or(60)),
+            max_unlocks: pick(levels, |lock| lock.max_unlocks).unwrap_or(2),
+            notice: pick(levels, |lock| lock.notice).unwrap_or(true),
+        }
+    }
+}
+
 /// What may be set at each of the three levels; what is absent is inherited.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -152,6 +210,8 @@ pub struct UserSettings {
     pub limits: Option<Limits>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub over_limit: Option<HeldAction>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub automatic_lock: Option<AutomaticLock>,
     /// Concurrent SMTP connections per client IP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_connections: Option<u32>,
@@ -208,6 +268,7 @@ pub struct Effective {
     pub identification: Vec<IdentityRule>,
     pub limits: Limits,
     pub over_limit: HeldAction,
+    pub automatic_lock: LockPolicy,
     pub max_connections: u32,
     pub spam_action: SpamAction,
     pub quarantine_response: QuarantineResponse,
@@ -247,6 +308,7 @@ impl Effective {
             identification: pick(levels, |s| s.identification.clone()).unwrap_or_else(|| vec![default_rule]),
             limits: pick(levels, |s| s.limits.clone()).unwrap_or_default(),
             over_limit: pick(levels, |s| s.over_limit).unwrap_or(HeldAction::Defer),
+            automatic_lock: LockPolicy::of(levels, ip_user),
             max_connections: pick(levels, |s| s.max_connections).unwrap_or(10),
             spam_action: pick(levels, |s| s.spam_action).unwrap_or(SpamAction::Enforce),
             quarantine_response: pick(levels, |s| s.quarantine_response)

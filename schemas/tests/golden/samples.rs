@@ -9,9 +9,9 @@ use schemas::reply::Reply;
 use schemas::senders::{Lock, LockChange, SenderRow};
 use schemas::session::SessionRefusals;
 use schemas::settings::{
-    Change, CheckMode, DkimAlgorithm, DkimKey, DomainSettings, EgressPool, EgressSource, HeldAction,
-    IdentityRule, Limits, Occurrence, OutgoingUser, QuarantineResponse, Setting, SpamAction, StaticRoute,
-    UserAuth, UserSettings, WeightedSource,
+    AutomaticLock, Change, CheckMode, DkimAlgorithm, DkimKey, DomainSettings, EgressPool, EgressSource,
+    HeldAction, IdentityRule, Limits, Occurrence, OutgoingUser, QuarantineResponse, Setting, SpamAction,
+    StaticRoute, UserAuth, UserSettings, WeightedSource,
 };
 use schemas::verdict::{
     Classification, Disposition, Identity, Judged, MessageSummary, RemoveField, Symbol, Verdict, VerdictEvent,
@@ -301,11 +301,17 @@ fn state(out: &mut Vec<(String, Value)>) {
             by: "policy".into(),
             reason: "spam".into(),
         }),
+        blocked_at: Vec::new(),
+        automatic_unlocks: 0,
         lock_history: vec![LockChange { at: AT, locked: true, by: "policy".into(), reason: "spam".into() }],
         identity,
     };
     put(out, "senders/user", &row(None));
     put(out, "senders/identity", &row(Some(Identity("shop@customer.example".into()))));
+    let mut blocked = row(Some(Identity("shop@customer.example".into())));
+    blocked.blocked_at = vec![AT, AT];
+    blocked.automatic_unlocks = 1;
+    put(out, "senders/identity_with_blocks", &blocked);
 }
 
 fn user_settings() -> UserSettings {
@@ -337,6 +343,7 @@ fn user_settings() -> UserSettings {
             distinct_recipients_per_day: Some(6),
         }),
         over_limit: Some(HeldAction::Hold),
+        automatic_lock: None,
         max_connections: Some(10),
         spam_action: Some(SpamAction::Observe),
         quarantine_response: Some(QuarantineResponse::Accept),
@@ -357,6 +364,17 @@ fn user_settings() -> UserSettings {
 
 fn settings(out: &mut Vec<(String, Value)>) {
     put(out, "settings/defaults", &Setting::Defaults { settings: user_settings() });
+    let automatic_lock = Some(AutomaticLock {
+        identity: Some(true),
+        user: Some(false),
+        blocked_messages: Some(5),
+        within_minutes: Some(10),
+        timeout_minutes: Some(60),
+        max_unlocks: Some(2),
+        notice: Some(true),
+    });
+    let settings = UserSettings { automatic_lock, ..UserSettings::default() };
+    put(out, "settings/defaults_with_automatic_lock", &Setting::Defaults { settings });
     put(
         out,
         "settings/domain",

@@ -4,8 +4,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use schemas::senders::{Lock, LockChange, SenderRow};
+use schemas::settings::LockPolicy;
 use schemas::verdict::{Identity, MessageSummary};
 use schemas::{Domain, Timestamp, UserId};
+
+use crate::locks;
 
 /// Identities of one user that have a row. With more, further ones count for their user only until idle ones leave: a
 /// client that makes up identities must not fill the memory. Locks always find room.
@@ -143,6 +146,41 @@ impl Senders {
         });
     }
 
+    /// Takes down a message that was blocked as abuse, and locks its identity or its user where that leads to a lock by the
+    /// policy. Gives the locks that were set: whose, and what.
+    pub fn note_block(
+        &mut self,
+        message: &MessageSummary,
+        policy: &LockPolicy,
+        now: Timestamp,
+    ) -> Vec<(Option<Identity>, Lock)> {
+        let identity = (policy.identity && message.identity.0 != "<>").then_some(&message.identity);
+        let of_identity = identity.map(|identity| self.note_block_of(message, Some(identity), policy, now));
+        let of_user = policy.user.then(|| self.note_block_of(message, None, policy, now));
+        of_identity.into_iter().chain(of_user).flatten().collect()
+    }
+
+    fn note_block_of(
+        &mut self,
+        message: &MessageSummary,
+        identity: Option<&Identity>,
+        policy: &LockPolicy,
+        now: Timestamp,
+    ) -> Option<(Option<Identity>, Lock)> {
+        let (user, domain) = (&message.user, &message.domain);
+        if self.get(user, identity).is_none() && !self.has_room(user) {
+            return None;
+        }
+        let mut lock = None;
+        self.change(user, domain, identity, message.accepted_at, |row| {
+            locks::note_block(row, message.accepted_at, policy);
+            lock = locks::due(row, message, policy, now);
+        });
+        let lock = lock?;
+        self.set_lock(user, domain, identity, lock.clone());
+        Some((identity.cloned(), lock))
+    }
+
     /// Locks a user or one of its identities.
     pub fn set_lock(&mut self, user: &UserId, domain: &Domain, identity: Option<&Identity>, lock: Lock) {
         let key = (user.clone(), identity.cloned());
@@ -156,10 +194,24 @@ impl Senders {
                 LockChange { at: lock.since, locked: true, by: lock.by.clone(), reason: lock.reason.clone() },
             );
             row.lock = Some(lock);
+            row.blocked_at.clear();
         });
     }
 
-    /// Takes a lock away; `false` when there is none.
+    /// Takes a lock away whose time is over; `false` when there is none.
+    pub fn end_lock(&mut self, user: &UserId, identity: Option<&Identity>, change: LockChange) -> bool {
+        let Some(row) = self.get(user, identity) else { return false };
+        let (at, domain) = (change.at, row.domain.clone());
+        let is_automatic = row.lock.as_ref().is_some_and(|lock| lock.by == locks::BY);
+        let ended = if is_automatic { locks::unlocks_that_count(row, at) + 1 } else { row.automatic_unlocks };
+        if !self.unlock(user, identity, change) {
+            return false;
+        }
+        self.change(user, &domain, identity, at, |row| row.automatic_unlocks = ended);
+        true
+    }
+
+    /// Takes a lock away and begins anew with what led to it; `false` when there is none.
     pub fn unlock(&mut self, user: &UserId, identity: Option<&Identity>, change: LockChange) -> bool {
         let Some(row) = self.get(user, identity) else { return false };
         if row.lock.is_none() {
@@ -169,6 +221,8 @@ impl Senders {
         self.forget_timer(&(user.clone(), identity.cloned()));
         self.change(user, &domain, identity, change.at, |row| {
             row.lock = None;
+            row.blocked_at.clear();
+            row.automatic_unlocks = 0;
             remember(row, change);
         });
         true
@@ -228,10 +282,13 @@ impl Senders {
         // It was put there just now.
         let Some(rows) = self.users.get_mut(user) else { return };
         let kept = match identity {
-            None => rows.user.get_or_insert_with(|| new_row(user, domain, None, at)),
+            None => {
+                rows.user.get_or_insert_with(|| Kept { row: new_row(user, domain, None, at), dirty: false })
+            }
             Some(identity) => {
                 if !rows.identities.contains_key(identity) {
-                    rows.identities.insert(identity.clone(), new_row(user, domain, Some(identity), at));
+                    let row = new_row(user, domain, Some(identity), at);
+                    rows.identities.insert(identity.clone(), Kept { row, dirty: false });
                     self.identities += 1;
                 }
                 let Some(kept) = rows.identities.get_mut(identity) else { return };
@@ -257,8 +314,9 @@ impl Senders {
     }
 }
 
-fn new_row(user: &UserId, domain: &Domain, identity: Option<&Identity>, at: Timestamp) -> Kept {
-    let row = SenderRow {
+/// The row of somebody who is seen for the first time.
+pub fn new_row(user: &UserId, domain: &Domain, identity: Option<&Identity>, at: Timestamp) -> SenderRow {
+    SenderRow {
         user: user.clone(),
         domain: domain.clone(),
         identity: identity.cloned(),
@@ -268,9 +326,10 @@ fn new_row(user: &UserId, domain: &Domain, identity: Option<&Identity>, at: Time
         released: 0,
         quarantined: 0,
         lock: None,
+        blocked_at: Vec::new(),
+        automatic_unlocks: 0,
         lock_history: Vec::new(),
-    };
-    Kept { row, dirty: false }
+    }
 }
 
 fn remember(row: &mut SenderRow, change: LockChange) {

@@ -14,7 +14,7 @@ use eventlog::{LogError, NewRecord, Polled, Record, bodies};
 use schemas::commands::Action;
 use schemas::quarantine::{QuarantineRow, QuarantineState};
 use schemas::verdict::{Classification, Identity, VerdictEvent};
-use schemas::{Domain, Position, Topic, UserId, spool};
+use schemas::{Domain, Envelope, Mailbox, Position, ReversePath, Topic, UserId, spool};
 
 use site::{DAY, GTUBE, PATIENCE, START, Site, classification, judged, message};
 
@@ -196,8 +196,57 @@ async fn a_lock_holds_until_its_time_or_a_person() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_blocked_messages_lock_their_account_and_nobody_else() {
+    let site = Site::open().await;
+    let scorer = site.start(1);
+    let of = |local: &str, number| {
+        let mut envelope = site.envelope("192.0.2.0/28", number);
+        envelope.reverse_path =
+            ReversePath::Mailbox(Mailbox::parse(&format!("{local}@shop.example")).unwrap());
+        envelope
+    };
+    let send = async |envelope: Envelope, body: &str| {
+        site.accept(&envelope, body).await;
+        site.reply(envelope.id).await
+    };
+    for number in 0..5 {
+        assert!(
+            send(of("SRS0=hash=tt=ext.example=a", number), GTUBE).await.starts_with("250 "),
+            "forwarded spam"
+        );
+    }
+    for number in 10..14 {
+        assert!(send(of("bad", number), GTUBE).await.starts_with("550 5.7.1 Blocked as spam"));
+    }
+    assert!(send(of("bad", 14), "a good one in between").await.starts_with("250 "));
+    assert!(send(of("bad", 15), GTUBE).await.starts_with("550 5.7.1 Blocked as spam"));
+    assert!(send(of("bad", 16), "hello").await.starts_with("550 5.7.1 Blocked: sender is locked"));
+    assert!(send(of("good", 17), "hello").await.starts_with("250 "), "a neighbour is not touched");
+    assert!(send(of("SRS0=hash=tt=ext.example=a", 18), "hello").await.starts_with("250 "));
+
+    // It outlives a crash, ends by itself, and is remembered.
+    scorer.kill().await;
+    let scorer = site.start(1);
+    assert!(send(of("bad", 20), "hello").await.starts_with("550 "));
+    site.clock.advance(Duration::from_secs(3600));
+    let ended = async {
+        while site
+            .sender_row("192.0.2.0/28", Some("bad@shop.example"))
+            .await
+            .is_none_or(|row| row.lock.is_some())
+        {}
+    };
+    tokio::time::timeout(PATIENCE, ended).await.expect("the lock ends");
+    assert!(send(of("bad", 21), "hello").await.starts_with("250 "));
+    let row = site.sender_row("192.0.2.0/28", Some("bad@shop.example")).await.unwrap();
+    assert_eq!((row.automatic_unlocks, row.lock_history.len(), row.blocked_at.len()), (1, 2, 0));
+    scorer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_judged_twice_or_missed_across_kills() {
     let site = Site::open().await;
+    site.without_automatic_locks().await;
     let users = ["a.example", "b.example", "c.example", "d.example", "e.example"];
     let mut expected = 0;
     for round in 0..12 {
@@ -308,6 +357,7 @@ async fn a_zombie_cannot_write() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_that_fails_is_begun_again_from_the_log() {
     let site = Site::open().await;
+    site.without_automatic_locks().await;
     let commits = Arc::default();
     let faulty =
         faulty::FaultyLog { log: Arc::clone(&site.log), commits: Arc::clone(&commits), max_poll: usize::MAX };

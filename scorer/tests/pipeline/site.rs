@@ -13,6 +13,7 @@ use schemas::envelope::{BodyType, Client, Recipient};
 use schemas::quarantine::QuarantineRow;
 use schemas::reply::Reply;
 use schemas::senders::SenderRow;
+use schemas::settings::{AutomaticLock, Setting, UserSettings};
 use schemas::verdict::{Classification, Identity, Judged, VerdictEvent};
 use schemas::{Domain, Envelope, Mailbox, MessageId, Position, ReversePath, Timestamp, Topic, UserId, spool};
 use scorer::{Config, Metrics};
@@ -63,6 +64,18 @@ impl Site {
         let tail = log.tail(Topic::Replies, REPLY_PARTITION, TailFrom::End).await.unwrap();
         tokio::spawn(listen(tail, Arc::clone(&replies)));
         Site { log, clock, replies, _directory: directory }
+    }
+
+    /// Nobody is locked by itself, however much is blocked.
+    pub async fn without_automatic_locks(&self) {
+        let off = AutomaticLock { identity: Some(false), user: Some(false), ..AutomaticLock::default() };
+        let settings = UserSettings { automatic_lock: Some(off), ..UserSettings::default() };
+        let setting = Setting::Defaults { settings };
+        let value = serde_json::to_vec(&setting).unwrap();
+        self.log
+            .append(vec![NewRecord::new(Topic::Settings, setting.key(), setting.key(), value)])
+            .await
+            .unwrap();
     }
 
     pub fn start(&self, slots: usize) -> Scorer {
