@@ -1,12 +1,13 @@
 //! What happened, told: statistics, the message log, one message's whole story, and feedback reports.
 //!
 //! `statistics` folds `verdicts` and `attempts` into the store; `feedback` writes a report (ARF) for every message that
-//! was blocked as abuse; `queries` answers the CLI and the API.
+//! was blocked as abuse and a `notice` of every lock that nobody set by hand; `queries` answers the CLI and the API.
 
 pub mod arf;
 mod error;
 pub mod feedback;
 mod metrics;
+mod notice;
 mod patience;
 pub mod queries;
 pub mod rows;

@@ -10,7 +10,7 @@ const MAX_SHOWN: usize = 200;
 const MAX_WORD_OCTETS: usize = 60;
 
 /// Without control characters, so that nothing from outside adds a line; cut with a mark.
-pub(super) fn clean(text: &str) -> String {
+pub(crate) fn clean(text: &str) -> String {
     let mut out: String =
         text.chars().take(MAX_SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if text.chars().nth(MAX_SHOWN).is_some() {
@@ -20,7 +20,7 @@ pub(super) fn clean(text: &str) -> String {
 }
 
 /// For a header field: as it is when that is plain ASCII, else as encoded words (RFC 2047).
-pub(super) fn encoded(text: &str) -> String {
+pub(crate) fn encoded(text: &str) -> String {
     let text = clean(text);
     if text.is_ascii() && !text.contains("=?") {
         return text;

@@ -1,6 +1,6 @@
 //! A feedback report (RFC 5965) on a message that was blocked as abuse: the message of our own that carries it.
 
-mod lines;
+pub(crate) mod lines;
 mod parts;
 
 use bytes::Bytes;

@@ -1,4 +1,5 @@
-//! Feedback reports: one for every message blocked as abuse, to the domain's abuse address, committed with the offset.
+//! What the abuse desk is told: a feedback report for every message blocked as abuse, a notice for every automatic lock, to
+//! the domain's abuse address, committed with the offset.
 
 mod cap;
 
@@ -9,13 +10,13 @@ use std::time::{Duration, Instant};
 use eventlog::{Clock, Consumer, Log, LogError, NewRecord, Polled, Record, View};
 use schemas::settings::SettingsView;
 use schemas::topics::TopicPartition;
-use schemas::verdict::{Disposition, Verdict, VerdictEvent};
-use schemas::{Envelope, Mailbox, Topic, UserId, spool};
+use schemas::verdict::{Disposition, Identity, Judged, Verdict, VerdictEvent};
+use schemas::{Domain, Envelope, Mailbox, Timestamp, Topic, UserId, spool};
 use tokio_util::sync::CancellationToken;
 
 use crate::arf::{self, Original};
 use crate::patience::Patience;
-use crate::{Config, Error, Metrics};
+use crate::{Config, Error, Metrics, notice};
 use cap::{Caps, Counted};
 
 /// Verdicts of a batch.
@@ -127,43 +128,79 @@ impl Writer {
         Ok(())
     }
 
-    /// The report on a verdict, if it deserves one.
+    /// The mail about an event, if anybody is to be told.
     async fn report(&self, record: &Record, counted: &mut Counted) -> Result<Option<NewRecord>, Error> {
-        let Some(verdict) = reported(record) else { return Ok(None) };
-        let Some(to) = self.abuse_address(&verdict) else { return Ok(None) };
+        let built = match told(record) {
+            Some(Told::Abuse(verdict)) => self.feedback_report(&verdict, counted).await?,
+            Some(Told::Lock { user, domain, identity, at, reason }) => {
+                let lock = notice::Lock {
+                    user: &user,
+                    domain: &domain,
+                    identity: identity.as_ref(),
+                    at,
+                    reason: &reason,
+                };
+                self.lock_notice(&lock, counted)
+            }
+            None => None,
+        };
+        let Some((judged, message)) = built else { return Ok(None) };
+        let id = judged.envelope.id.to_string();
+        let report = match spool::encode(&judged, &message) {
+            Ok(value) => NewRecord::new(Topic::Released, UserId::own_mail().0, id, value),
+            Err(error) => {
+                tracing::error!(position = %record.position, %error, "a report cannot be written");
+                return Ok(None);
+            }
+        };
+        // The bounds of envelope and evidence keep it far below; a record that never fits must not stop the others.
+        if let Err(error) = report.check_size() {
+            tracing::error!(position = %record.position, %error, "a report is left out");
+            return Ok(None);
+        }
+        Ok(Some(report))
+    }
+
+    async fn feedback_report(
+        &self,
+        verdict: &Verdict,
+        counted: &mut Counted,
+    ) -> Result<Option<(Judged, bytes::Bytes)>, Error> {
+        let Some(to) = self.abuse_address(&verdict.message.domain) else { return Ok(None) };
         let Some(left_out) = self.caps.allow(counted, &to, self.clock.now()) else { return Ok(None) };
-        let original = self.original(&verdict).await?;
-        let (judged, message) = arf::build(&arf::Report {
-            verdict: &verdict,
+        let original = self.original(verdict).await?;
+        Ok(Some(arf::build(&arf::Report {
+            verdict,
             original: &original,
             to: &to,
             from: &self.config.report_from,
             hostname: &self.config.hostname,
             node: &self.config.node,
             left_out,
-        });
-        let id = judged.envelope.id.to_string();
-        let report = match spool::encode(&judged, &message) {
-            Ok(value) => NewRecord::new(Topic::Released, UserId::own_mail().0, id, value),
-            Err(error) => {
-                tracing::error!(message.id = %verdict.message.id, %error, "a feedback report cannot be written");
-                return Ok(None);
-            }
-        };
-        // The bounds of envelope and evidence keep it far below; a record that never fits must not stop the others.
-        if let Err(error) = report.check_size() {
-            tracing::error!(message.id = %verdict.message.id, %error, "a feedback report is left out");
-            return Ok(None);
-        }
-        Ok(Some(report))
+        })))
     }
 
-    fn abuse_address(&self, verdict: &Verdict) -> Option<Mailbox> {
-        let domain = &verdict.message.domain;
+    fn lock_notice(&self, lock: &notice::Lock<'_>, counted: &mut Counted) -> Option<(Judged, bytes::Bytes)> {
+        let wanted = {
+            let settings = self.settings.read();
+            settings.user(lock.user).is_none_or(|user| settings.effective(user).automatic_lock.notice)
+        };
+        let to = wanted.then(|| self.abuse_address(lock.domain)).flatten()?;
+        self.caps.allow(counted, &to, self.clock.now())?;
+        let letter = notice::Letter {
+            to: &to,
+            from: &self.config.report_from,
+            hostname: &self.config.hostname,
+            node: &self.config.node,
+        };
+        Some(notice::build(lock, &letter))
+    }
+
+    fn abuse_address(&self, domain: &Domain) -> Option<Mailbox> {
         let of_domain = self.settings.read().domain(domain).and_then(|domain| domain.abuse_address.clone());
         let to = of_domain.or_else(|| self.config.default_abuse_address.clone());
         if to.is_none() {
-            tracing::info!(%domain, "a message was blocked, but there is no abuse address to report it to: set abuse_address");
+            tracing::info!(%domain, "there is no abuse address to report to: set abuse_address");
         }
         to
     }
@@ -201,8 +238,14 @@ impl Writer {
     }
 }
 
-/// The verdict of a record when it deserves a report: only spam, phishing and virus that was blocked does.
-fn reported(record: &Record) -> Option<Verdict> {
+/// What somebody is told about.
+enum Told {
+    Abuse(Verdict),
+    Lock { user: UserId, domain: Domain, identity: Option<Identity>, at: Timestamp, reason: String },
+}
+
+/// Only spam, phishing and virus that was blocked deserves a report, and only a lock that nobody set by hand a notice.
+fn told(record: &Record) -> Option<Told> {
     let event = match serde_json::from_slice(record.value.as_deref()?) {
         Ok(event) => event,
         Err(error) => {
@@ -210,7 +253,15 @@ fn reported(record: &Record) -> Option<Verdict> {
             return None;
         }
     };
-    let VerdictEvent::Judged(verdict) = event else { return None };
-    let is_blocked = verdict.disposition == Disposition::Quarantine;
-    (is_blocked && verdict.message.classification.is_abuse() && !verdict.message.own).then_some(verdict)
+    match event {
+        VerdictEvent::Judged(verdict) => {
+            let is_blocked = verdict.disposition == Disposition::Quarantine;
+            let is_told = is_blocked && verdict.message.classification.is_abuse() && !verdict.message.own;
+            is_told.then_some(Told::Abuse(verdict))
+        }
+        VerdictEvent::Lock { user, domain, identity, locked: true, by, at, reason } if by == "policy" => {
+            Some(Told::Lock { user, domain, identity, at, reason })
+        }
+        _ => None,
+    }
 }

@@ -44,6 +44,34 @@ async fn a_blocked_message_is_reported_to_its_domains_abuse_address() {
     assert_eq!(reporter_count(&site).await, 1);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_that_nobody_set_by_hand_is_told_once() {
+    let site = Site::open();
+    site.abuse_address("customer.example", "abuse@customer.example").await;
+    let message = summary(1, Classification::Spam);
+    let lock = |by: &str, locked| VerdictEvent::Lock {
+        user: message.user.clone(),
+        domain: message.domain.clone(),
+        identity: Some(message.identity.clone()),
+        locked,
+        by: by.into(),
+        at: message.accepted_at,
+        reason: "5 messages blocked".into(),
+    };
+    for event in [lock("policy", true), lock("policy", false), lock("root", true)] {
+        site.append(Topic::Verdicts, &message, serde_json::to_vec(&event).unwrap().into()).await;
+    }
+    let reporter = site.start();
+    let reports = site.reports().await;
+    assert_eq!(reports.len(), 1);
+    let (judged, notice) = &reports[0];
+    assert!(matches!(judged.envelope.origin, Some(Origin::Notice { .. })));
+    assert_eq!(judged.envelope.recipients[0].forward_path, mailbox("abuse@customer.example"));
+    assert!(String::from_utf8_lossy(notice).contains("5 messages blocked"));
+    reporter.stop().await;
+    assert_eq!(reporter_count(&site).await, 1);
+}
+
 /// Reports after one more start: what was reported is not reported again.
 async fn reporter_count(site: &Site) -> usize {
     let reporter = site.start();

@@ -1,0 +1,159 @@
+//! The notice that a sender was locked by itself: a message of our own to the abuse address.
+
+use bytes::Bytes;
+use schemas::envelope::{BodyType, Client, Origin, Recipient};
+use schemas::verdict::{Classification, Identity, Judged, MessageSummary};
+use schemas::{Domain, Envelope, Mailbox, MessageId, ReversePath, Timestamp, UserId};
+
+use crate::arf::lines::{clean, encoded};
+
+/// A lock that people are told about.
+pub struct Lock<'a> {
+    pub user: &'a UserId,
+    pub domain: &'a Domain,
+    /// Absent: the whole user is locked.
+    pub identity: Option<&'a Identity>,
+    pub at: Timestamp,
+    pub reason: &'a str,
+}
+
+/// Where it comes from and where it goes.
+pub struct Letter<'a> {
+    pub to: &'a Mailbox,
+    pub from: &'a Mailbox,
+    pub hostname: &'a str,
+    pub node: &'a str,
+}
+
+/// The notice. The same lock always gives the same one.
+#[must_use]
+pub fn build(lock: &Lock<'_>, letter: &Letter<'_>) -> (Judged, Bytes) {
+    let whose = lock.identity.map_or_else(|| lock.user.to_string(), ToString::to_string);
+    let event = format!("lock/{}/{}/{}", lock.user, lock.identity.map_or("", |i| i.0.as_str()), lock.at.0);
+    let id = MessageId::derived(&event, lock.at);
+    let subject = format!("Locked: {}", clean(&whose));
+    let bytes = Bytes::from(text(lock, letter, id, &subject));
+    let message = MessageSummary {
+        id,
+        accepted_at: lock.at,
+        user: UserId::own_mail(),
+        domain: lock.domain.clone(),
+        identity: Identity("mailweir".into()),
+        reverse_path: ReversePath::Null,
+        header_from: Some(letter.from.domain().clone()),
+        classification: Classification::Own,
+        size_bytes: bytes.len() as u64,
+        header_message_id: Some(format!("{id}@{}", letter.hostname)),
+        client_queue_id: None,
+        subject: Some(subject),
+        own: true,
+    };
+    let envelope = Envelope {
+        id,
+        accepted_at: lock.at,
+        node: letter.node.to_owned(),
+        reply_partition: None,
+        user: UserId::own_mail(),
+        domain: lock.domain.clone(),
+        client: Client {
+            address: ([127, 0, 0, 1], 0).into(),
+            helo: String::new(),
+            protocol: String::new(),
+            login: None,
+            tls: None,
+        },
+        reverse_path: ReversePath::Null,
+        recipients: vec![Recipient { forward_path: letter.to.clone(), notify: None, orcpt: None }],
+        ret: None,
+        envid: None,
+        body_type: if bytes.is_ascii() { BodyType::SevenBit } else { BodyType::EightBitMime },
+        smtputf8: letter.to.needs_smtputf8() || letter.from.needs_smtputf8(),
+        size_bytes: bytes.len() as u64,
+        chunks: Vec::new(),
+        origin: Some(Origin::Notice { event }),
+    };
+    let judged = Judged {
+        envelope,
+        message,
+        score: 0.0,
+        symbols: Vec::new(),
+        remove_fields: Vec::new(),
+        released_by: None,
+        kept: false,
+    };
+    (judged, bytes)
+}
+
+fn text(lock: &Lock<'_>, letter: &Letter<'_>, id: MessageId, subject: &str) -> String {
+    let hostname = letter.hostname;
+    let (what, target) = match lock.identity {
+        Some(identity) => (
+            format!("The identity {} of the outgoing user {} was locked.", clean(&identity.0), lock.user),
+            format!("{} --identity {}", quoted(&lock.user.0), quoted(&identity.0)),
+        ),
+        None => (format!("The outgoing user {} was locked.", lock.user), quoted(&lock.user.0)),
+    };
+    let body = format!(
+        "{what}\r\n\r\n\
+         Domain: {}\r\nSince:  {}\r\nWhy:    {}\r\n\r\n\
+         Its mail is refused for now, and what it still has in the queue waits. To see what was blocked, and to\r\n\
+         unlock it when its cause is gone:\r\n\r\n\
+         \x20   mailweir quarantine --user {}\r\n\
+         \x20   mailweir unlock {target}\r\n",
+        lock.domain,
+        lock.at.rfc3339(),
+        clean(lock.reason),
+        quoted(&lock.user.0),
+    );
+    let encoding = if body.is_ascii() { "7bit" } else { "8bit" };
+    format!(
+        "From: Mailweir <{}>\r\nTo: <{}>\r\nSubject: {}\r\nDate: {}\r\nMessage-ID: <{id}@{hostname}>\r\n\
+         Auto-Submitted: auto-generated\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\
+         Content-Transfer-Encoding: {encoding}\r\n\r\n{body}",
+        letter.from,
+        letter.to,
+        encoded(subject),
+        lock.at.rfc5322(),
+    )
+}
+
+/// As a shell takes it.
+fn quoted(text: &str) -> String {
+    let text = clean(text);
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "@._+-/:".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_notice_says_who_why_and_what_to_do_and_nothing_gets_out_of_its_line() {
+        let (user, domain) =
+            (UserId("192.0.2.0/28".into()), Domain::parse("server.example").expect("a domain"));
+        let identity = Identity("x'; rm -rf /\r\nBcc: a@b".into());
+        let mailbox = Mailbox::parse("abuse@hoster.example").expect("a mailbox");
+        let lock = Lock {
+            user: &user,
+            domain: &domain,
+            identity: Some(&identity),
+            at: Timestamp(1_795_512_600_000),
+            reason: "5 messages blocked",
+        };
+        let letter = Letter { to: &mailbox, from: &mailbox, hostname: "relay.example", node: "node1" };
+        let (judged, bytes) = build(&lock, &letter);
+        let text = String::from_utf8(bytes.to_vec()).expect("text");
+        assert!(
+            text.contains("5 messages blocked")
+                && text.contains(r"mailweir unlock 192.0.2.0/28 --identity 'x'\''; rm -rf /")
+        );
+        assert!(!text.contains("\nBcc:"), "{text}");
+        assert!(judged.message.own && judged.envelope.reverse_path.is_null());
+        assert_eq!(build(&lock, &letter).0.envelope.id, judged.envelope.id);
+    }
+}
