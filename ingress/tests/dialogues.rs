@@ -11,8 +11,11 @@ use std::path::Path;
 
 use ingress::session::{Action, AuthResult, Options, Session, World};
 use schemas::envelope::Tls;
+use schemas::limits::Counters;
 use schemas::senders::{Lock, SenderRow, SendersView};
-use schemas::settings::{DomainSettings, OutgoingUser, Setting, SettingsView, UserAuth, UserSettings};
+use schemas::settings::{
+    DomainSettings, HeldAction, Limits, OutgoingUser, Setting, SettingsView, UserAuth, UserSettings,
+};
 use schemas::{Domain, EnhancedCode, SmtpReply, Timestamp, UserId};
 
 const NOW: Timestamp = Timestamp(1_795_512_600_000);
@@ -204,6 +207,11 @@ fn settings() -> SettingsView {
     let password =
         |login: &str| UserAuth::Password { login: login.into(), password_hash: "$argon2id$".into() };
     let small = UserSettings { max_message_bytes: Some(1000), ..UserSettings::default() };
+    let limited = |over_limit| UserSettings {
+        limits: Some(limits()),
+        over_limit: Some(over_limit),
+        ..UserSettings::default()
+    };
     let records = [
         Setting::Domain(DomainSettings {
             name: domain.clone(),
@@ -213,6 +221,10 @@ fn settings() -> SettingsView {
         user(ip("192.0.2.0/24"), UserSettings::default()),
         user(ip("192.0.2.9/32"), small),
         user(ip("198.51.100.66/32"), UserSettings::default()),
+        user(ip("198.51.100.71/32"), limited(HeldAction::Defer)),
+        user(ip("198.51.100.72/32"), limited(HeldAction::Reject)),
+        user(ip("198.51.100.73/32"), limited(HeldAction::Hold)),
+        user(ip("198.51.100.74/32"), limited(HeldAction::Defer)),
         user(password("shop@customer.example"), UserSettings::default()),
         user(password("customer.example"), UserSettings::default()),
     ];
@@ -224,12 +236,16 @@ fn settings() -> SettingsView {
     view
 }
 
-/// 198.51.100.66/32 is locked.
+/// Five messages an hour, eight recipients a day.
+fn limits() -> Limits {
+    Limits { messages_per_hour: Some(5), recipients_per_day: Some(8), ..Limits::default() }
+}
+
+/// 198.51.100.66/32 is locked, 198.51.100.71 to 73 have sent five messages just now, 74 has sent one to six recipients.
 fn senders() -> SendersView {
-    let user = UserId("198.51.100.66/32".into());
     let lock = Lock { since: NOW, until: None, by: "abuse desk".into(), reason: "sends spam".into() };
-    let row = SenderRow {
-        user: user.clone(),
+    let row = |user: &str| SenderRow {
+        user: UserId(user.into()),
         domain: Domain::parse("customer.example").expect("a domain"),
         identity: None,
         identity_source: String::new(),
@@ -237,13 +253,26 @@ fn senders() -> SendersView {
         last_seen: NOW,
         released: 0,
         quarantined: 0,
-        lock: Some(lock),
+        lock: None,
+        counters: Counters::default(),
+        held: 0,
         blocked_at: Vec::new(),
         automatic_unlocks: 0,
         lock_history: Vec::new(),
     };
+    let mut rows = vec![SenderRow { lock: Some(lock), ..row("198.51.100.66/32") }];
+    for user in ["198.51.100.71/32", "198.51.100.72/32", "198.51.100.73/32"] {
+        let mut row = row(user);
+        (0..5).for_each(|_| row.counters.count(NOW, 1, &limits()));
+        rows.push(row);
+    }
+    let mut many = row("198.51.100.74/32");
+    many.counters.count(NOW, 6, &limits());
+    rows.push(many);
     let mut view = SendersView::default();
-    view.apply(&schemas::senders::key(&user, None), Some(&serde_json::to_vec(&row).expect("JSON")))
-        .expect("a row");
+    for row in rows {
+        let key = schemas::senders::key(&row.user, None);
+        view.apply(&key, Some(&serde_json::to_vec(&row).expect("JSON"))).expect("a row");
+    }
     view
 }

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::verdict::Identity;
-use crate::{Domain, Timestamp, UserId};
+use crate::limits::Counters;
+use crate::verdict::{Identity, MessageSummary, RemoveField, Symbol};
+use crate::{Domain, MessageId, Position, Timestamp, UserId};
 
 /// A lock of an identity or of a user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +46,12 @@ pub struct SenderRow {
     pub quarantined: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lock: Option<Lock>,
+    /// What counts against the user's limits; only in the user's own row.
+    #[serde(default, skip_serializing_if = "Counters::is_empty")]
+    pub counters: Counters,
+    /// Messages that wait for a limit; only in the user's own row.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub held: u32,
     /// When messages blocked as abuse were accepted, since the last lock, oldest first, at most 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub blocked_at: Vec<Timestamp>,
@@ -70,6 +77,53 @@ pub struct LockChange {
     pub reason: String,
 }
 
+/// A message that waits for a limit of its user to let it through.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HoldRow {
+    pub message: MessageSummary,
+    /// How many recipients it has.
+    pub recipients: u64,
+    pub since: Timestamp,
+    /// The limit that was reached, for a person.
+    pub why: String,
+    pub score: f32,
+    /// Without evidence: that stands in the verdict.
+    pub symbols: Vec<Symbol>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remove_fields: Vec<RemoveField>,
+    /// Where the message stands: in `accepted`, or in `quarantined` once it has waited for long.
+    pub position: Position,
+    /// When it was written there.
+    pub stored_at: Timestamp,
+}
+
+/// Record key of a hold: user, NUL, `hold`, NUL, message id.
+#[must_use]
+pub fn hold_key(user: &UserId, id: MessageId) -> bytes::Bytes {
+    format!("{user}\0hold\0{id}").into()
+}
+
+/// What a record of `senders` is about, by its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    User(UserId),
+    Identity(UserId, Identity),
+    Hold(UserId, MessageId),
+}
+
+/// Reads a record key; none for a kind that a newer version wrote.
+#[must_use]
+pub fn kind_of_key(key: &[u8]) -> Option<Kind> {
+    let mut parts = std::str::from_utf8(key).ok()?.splitn(3, '\0');
+    let (user, kind, sub_id) = (UserId(parts.next()?.into()), parts.next()?, parts.next()?);
+    match kind {
+        "user" => Some(Kind::User(user)),
+        "identity" => Some(Kind::Identity(user, Identity(sub_id.into()))),
+        "hold" => Some(Kind::Hold(user, sub_id.parse().ok()?)),
+        _ => None,
+    }
+}
+
 /// Record key: user, NUL, `user` or `identity`, NUL, sub-id.
 #[must_use]
 pub fn key(user: &UserId, identity: Option<&Identity>) -> bytes::Bytes {
@@ -83,6 +137,7 @@ pub fn key(user: &UserId, identity: Option<&Identity>) -> bytes::Bytes {
 #[derive(Clone, Debug, Default)]
 pub struct SendersView {
     rows: BTreeMap<Bytes, SenderRow>,
+    holds: BTreeMap<Bytes, HoldRow>,
 }
 
 impl SendersView {
@@ -91,14 +146,19 @@ impl SendersView {
     /// # Errors
     /// When the value is no row.
     pub fn apply(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), serde_json::Error> {
-        match value {
-            Some(value) => {
-                let row = serde_json::from_slice(value)?;
-                self.rows.insert(Bytes::copy_from_slice(key), row);
+        match (kind_of_key(key), value) {
+            (Some(Kind::Hold(..)), Some(value)) => {
+                self.holds.insert(Bytes::copy_from_slice(key), serde_json::from_slice(value)?);
             }
-            None => {
+            (Some(_), Some(value)) => {
+                self.rows.insert(Bytes::copy_from_slice(key), serde_json::from_slice(value)?);
+            }
+            (_, None) => {
                 self.rows.remove(key);
+                self.holds.remove(key);
             }
+            // A kind that a newer version wrote.
+            (None, Some(_)) => {}
         }
         Ok(())
     }
@@ -124,5 +184,10 @@ impl SendersView {
 
     pub fn rows(&self) -> impl Iterator<Item = &SenderRow> {
         self.rows.values()
+    }
+
+    /// Messages that wait for a limit, by user and age.
+    pub fn holds(&self) -> impl Iterator<Item = &HoldRow> {
+        self.holds.values()
     }
 }

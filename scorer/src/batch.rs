@@ -18,6 +18,7 @@ use crate::judge::{self, Judgement};
 use crate::outputs;
 use crate::policy::{self, Policy};
 use crate::run::Member;
+use crate::state::Fate;
 
 /// A commit is not made larger than about this, in bytes.
 const MAX_COMMIT_BYTES: usize = 4 * 1024 * 1024;
@@ -197,41 +198,61 @@ impl Member {
         &mut self,
         batch: &mut Batch,
         partition: u32,
-        judgement: Judgement,
+        mut judgement: Judgement,
         envelope: Envelope,
         message: &[u8],
         policy: &Policy,
     ) -> Result<(), LogError> {
+        self.hold_if_over_limit(partition, &mut judgement, &envelope, policy)?;
         self.metrics.judged(&judgement.verdict);
         let id = envelope.id;
-        let is_released = judgement.verdict.disposition == Disposition::Release;
+        let disposition = judgement.verdict.disposition;
         if let Some(reply_partition) = self.reply_partition(envelope.reply_partition) {
             let reply = judgement.reply();
-            let passes = reply.is_positive() && is_released;
+            let passes = reply.is_positive() && disposition != Disposition::Quarantine;
             let record = outputs::session_reply(reply_partition, id, reply);
             if passes { batch.announcements.push(record) } else { batch.push(record) }
         }
-        let head = outputs::head(&judgement, envelope);
-        let topic = if is_released { Topic::Released } else { Topic::Quarantined };
-        let index = batch.outputs.len();
-        batch.push(outputs::judged(topic, &head, message));
-        if !is_released {
-            let row = outputs::new_row(&judgement.verdict);
-            batch.push(outputs::row(&row));
-            self.owned_mut(partition)?.quarantined.put(&row);
-            batch.quarantined.push((index, partition, row));
-        }
+        let recipients = envelope.recipients.len() as u64;
+        let fate = match disposition {
+            Disposition::Release => {
+                batch.push(outputs::judged(Topic::Released, &outputs::head(&judgement, envelope), message));
+                if !judgement.verdict.message.own {
+                    let message = &judgement.verdict.message;
+                    let senders = &mut self.owned_mut(partition)?.senders;
+                    senders.count_sent(message, recipients, &policy.limits, message.accepted_at);
+                }
+                Fate::Released
+            }
+            Disposition::Hold => {
+                self.hold(batch, partition, &judgement)?;
+                Fate::Held
+            }
+            Disposition::Quarantine | Disposition::Unknown => {
+                let index = batch.outputs.len();
+                batch.push(outputs::judged(
+                    Topic::Quarantined,
+                    &outputs::head(&judgement, envelope),
+                    message,
+                ));
+                let row = outputs::new_row(&judgement.verdict);
+                batch.push(outputs::row(&row));
+                self.owned_mut(partition)?.quarantined.put(&row);
+                batch.quarantined.push((index, partition, row));
+                Fate::Quarantined
+            }
+        };
         let verdict = judgement.verdict;
         if !verdict.message.own {
             let senders = &mut self.owned_mut(partition)?.senders;
-            senders.count(&verdict.message, &verdict.identity_source, is_released);
+            senders.count(&verdict.message, Some(&verdict.identity_source), fate);
             if senders.get(&verdict.message.user, Some(&verdict.message.identity)).is_none() {
                 self.metrics.identities_without_row.inc();
             }
         }
         let summary = verdict.message.clone();
         batch.push(outputs::event(&summary.user, Some(id), &VerdictEvent::Judged(verdict)));
-        if summary.classification.is_abuse() && !is_released {
+        if summary.classification.is_abuse() && fate == Fate::Quarantined {
             self.lock_automatically(batch, partition, &summary, &policy.automatic_lock)?;
         }
         Ok(())

@@ -8,7 +8,7 @@ use eventlog::{Consumer, LogError, Record, bodies};
 use schemas::commands::{Action, Command};
 use schemas::quarantine::QuarantineState;
 use schemas::reply::Reply;
-use schemas::senders::{Lock, LockChange};
+use schemas::senders::{HoldRow, Lock, LockChange};
 use schemas::verdict::{Identity, Judged, VerdictEvent};
 use schemas::{Domain, MessageId, Position, Timestamp, Topic, UserId, spool};
 
@@ -140,6 +140,9 @@ impl Member {
         state: QuarantineState,
         now: Timestamp,
     ) -> Result<Answer, LogError> {
+        if let Some(row) = self.held(partition, user, id) {
+            return self.close_hold(batch, partition, command, &row, state, now).await;
+        }
         let Some(entry) = self.owned(partition)?.quarantined.get(id).filter(|e| e.user == *user).cloned()
         else {
             return Ok(impossible(format!("message {id} of {user} is not in quarantine")));
@@ -179,7 +182,38 @@ impl Member {
         Ok(done(format!("message {id} {}", word(state))))
     }
 
-    async fn read_quarantined(&self, position: Position) -> Result<Option<(Judged, Bytes)>, LogError> {
+    /// A message that waits for a limit is let go at once, or dropped, by a person.
+    async fn close_hold(
+        &mut self,
+        batch: &mut Batch,
+        partition: u32,
+        command: &Command,
+        row: &HoldRow,
+        state: QuarantineState,
+        now: Timestamp,
+    ) -> Result<Answer, LogError> {
+        let id = row.message.id;
+        if state == QuarantineState::Released {
+            let there = self.release_held(batch, partition, row, &command.by, now).await?;
+            return Ok(if there {
+                done(format!("message {id} let go before its limit"))
+            } else {
+                impossible(format!("the record of message {id} is gone"))
+            });
+        }
+        self.drop_hold(batch, partition, row, now)?;
+        let event = VerdictEvent::Closed {
+            message: row.message.clone(),
+            by: command.by.clone(),
+            at: now,
+            command_id: command.id.clone(),
+            confirmed: false,
+        };
+        batch.push(outputs::event(&row.message.user, Some(id), &event));
+        Ok(done(format!("message {id}, which waited for a limit, {}", word(QuarantineState::Removed))))
+    }
+
+    pub async fn read_quarantined(&self, position: Position) -> Result<Option<(Judged, Bytes)>, LogError> {
         if position.topic != Topic::Quarantined {
             return Ok(None);
         }
@@ -201,7 +235,7 @@ impl Member {
     }
 
     /// Writes the chunks of a message anew, one at a time. `false` when one is gone.
-    async fn renew_chunks(&self, judged: &mut Judged) -> Result<bool, LogError> {
+    pub async fn renew_chunks(&self, judged: &mut Judged) -> Result<bool, LogError> {
         let id = judged.envelope.id;
         for (index, position) in judged.envelope.chunks.iter_mut().enumerate() {
             let Some(bytes) = self.log.read(*position).await?.and_then(|record| record.value) else {

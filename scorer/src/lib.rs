@@ -4,13 +4,15 @@
 //! The journey of a message: `run` polls it, `batch` takes it up, `policy` says by which settings, `judge` decides:
 //! it asks `identity` who sent it, `checks` and `content` what is wrong with it, `forwarded` whether it is
 //! only passed on, `state` whether its sender is locked;
-//! `locks` says whether its sender now is, `outputs` writes what follows, `batch` commits it. `commands` is what people ask for, `timers` what time brings,
+//! `locks` says whether its sender now is, `outputs` writes what follows, `batch` commits it. `commands` is what people ask for, `timers` what time brings, `holds` what waits
+//! for a limit,
 //! `replay` how a partition's state comes back after a restart or a move.
 
 pub mod run;
 
 mod batch;
 mod commands;
+mod holds;
 mod outputs;
 mod replay;
 mod timers;

@@ -22,6 +22,7 @@ pub struct Metrics {
     pub(crate) fenced: Counter,
     pub(crate) identities_without_row: Counter,
     pub(crate) automatic_locks: Counter,
+    pub(crate) held: Counter,
     pub(crate) partitions: Gauge,
     pub(crate) judge_seconds: Histogram,
     pub(crate) commit_seconds: Histogram,
@@ -45,6 +46,7 @@ impl Metrics {
             fenced: Counter::default(),
             identities_without_row: Counter::default(),
             automatic_locks: Counter::default(),
+            held: Counter::default(),
             partitions: Gauge::default(),
             judge_seconds: Histogram::new(judge_buckets),
             commit_seconds: Histogram::new(commit_buckets),
@@ -65,6 +67,7 @@ impl Metrics {
             &metrics.identities_without_row,
         );
         register.add("automatic_locks", "Senders locked by policy", &metrics.automatic_locks);
+        register.add("held", "Messages held because a limit was reached", &metrics.held);
         register.add("partitions", "Partitions owned", &metrics.partitions);
         register.add("judge_seconds", "Time to judge one message", &metrics.judge_seconds);
         register.add("commit_seconds", "Time to commit one batch", &metrics.commit_seconds);

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use eventlog::NewRecord;
 use schemas::quarantine::{QuarantineRow, QuarantineState};
 use schemas::reply::Reply;
-use schemas::senders::SenderRow;
+use schemas::senders::{HoldRow, SenderRow};
 use schemas::topics::MAX_VALUE_BYTES;
 use schemas::verdict::{Disposition, Judged, Verdict, VerdictEvent};
 use schemas::{
@@ -97,6 +97,15 @@ pub fn sender_row(row: &SenderRow) -> NewRecord {
 
 pub fn sender_tombstone(user: &UserId, identity: Option<&schemas::verdict::Identity>) -> NewRecord {
     NewRecord::tombstone(Topic::Senders, user_bytes(user), senders::key(user, identity))
+}
+
+pub fn hold(row: &HoldRow) -> NewRecord {
+    let user = &row.message.user;
+    NewRecord::new(Topic::Senders, user_bytes(user), senders::hold_key(user, row.message.id), json(row))
+}
+
+pub fn hold_tombstone(user: &UserId, id: MessageId) -> NewRecord {
+    NewRecord::tombstone(Topic::Senders, user_bytes(user), senders::hold_key(user, id))
 }
 
 /// An event of `verdicts`, keyed by message id, or by user when it is about no message.

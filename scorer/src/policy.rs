@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use schemas::settings::{
-    CheckMode, Effective, LockPolicy, OutgoingUser, QuarantineResponse, SettingsView, SpamAction, UserAuth,
-    UserSettings,
+    CheckMode, Effective, Limits, LockPolicy, OutgoingUser, QuarantineResponse, SettingsView, SpamAction,
+    UserAuth, UserSettings,
 };
 use schemas::verdict::Classification;
 use schemas::{Domain, Envelope, UserId};
@@ -30,6 +30,7 @@ pub struct Policy {
     pub spam_action: SpamAction,
     pub quarantine_response: QuarantineResponse,
     pub automatic_lock: LockPolicy,
+    pub limits: Limits,
     pub require_valid_sender: bool,
     /// Empty: any.
     pub from_domains: AddressList,
@@ -56,6 +57,7 @@ impl Policy {
             spam_action: settings.spam_action,
             quarantine_response: settings.quarantine_response,
             automatic_lock: settings.automatic_lock,
+            limits: settings.limits,
             require_valid_sender: settings.require_valid_sender,
             from_domains: AddressList::of(&from_domains),
             allow_senders: AddressList::of(&settings.allow_senders),

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use eventlog::{Log, LogError, Record, TableEvent, TailFrom};
 use schemas::quarantine::QuarantineRow;
-use schemas::senders::SenderRow;
-use schemas::verdict::{Identity, Judged};
-use schemas::{MessageId, Topic, UserId, spool};
+use schemas::senders::{Kind, kind_of_key};
+use schemas::verdict::Judged;
+use schemas::{MessageId, Topic, spool};
 
 use crate::outputs;
 use crate::state::PartitionState;
@@ -51,18 +51,21 @@ async fn fold(
 }
 
 fn take_sender(state: &mut PartitionState, record: &Record) {
-    match &record.value {
-        Some(value) => match serde_json::from_slice::<SenderRow>(value) {
-            Ok(row) => state.senders.put(row),
-            Err(error) => {
-                tracing::error!(position = %record.position, %error, "a senders row does not parse, it is passed over");
-            }
-        },
-        None => {
-            if let Some((user, identity)) = sender_of_key(&record.key) {
-                state.senders.remove(&user, identity.as_ref());
-            }
+    let Some(kind) = kind_of_key(&record.key) else { return };
+    let Some(value) = &record.value else {
+        match kind {
+            Kind::User(user) => state.senders.remove(&user, None),
+            Kind::Identity(user, identity) => state.senders.remove(&user, Some(&identity)),
+            Kind::Hold(user, id) => drop(state.holds.remove(&user, id)),
         }
+        return;
+    };
+    let read = match kind {
+        Kind::Hold(..) => serde_json::from_slice(value).map(|row| state.holds.put(row)),
+        _ => serde_json::from_slice(value).map(|row| state.senders.put(row)),
+    };
+    if let Err(error) = read {
+        tracing::error!(position = %record.position, %error, "a senders row does not parse, it is passed over");
     }
 }
 
@@ -80,17 +83,6 @@ fn take_quarantined(state: &mut PartitionState, record: &Record) {
             }
         }
     }
-}
-
-fn sender_of_key(key: &[u8]) -> Option<(UserId, Option<Identity>)> {
-    let mut parts = std::str::from_utf8(key).ok()?.splitn(3, '\0');
-    let (user, kind, sub_id) = (parts.next()?, parts.next()?, parts.next()?);
-    let identity = match kind {
-        "user" => None,
-        "identity" => Some(Identity(sub_id.into())),
-        _ => return None,
-    };
-    Some((UserId(user.into()), identity))
 }
 
 fn message_of_key(key: &[u8]) -> Option<MessageId> {
@@ -141,17 +133,23 @@ async fn place(log: &Log, partition: u32, state: &mut PartitionState) -> Result<
 
 #[cfg(test)]
 mod tests {
+    use schemas::UserId;
+    use schemas::verdict::Identity;
+
     use super::*;
 
     #[test]
     fn keys_are_read_back() {
         let user = UserId("192.0.2.0/28".into());
         let identity = Identity("a\0b".into());
-        for identity in [None, Some(identity)] {
-            let key = schemas::senders::key(&user, identity.as_ref());
-            assert_eq!(sender_of_key(&key), Some((user.clone(), identity)));
-        }
         let id = MessageId::derived("x", schemas::Timestamp(5));
+        for (key, kind) in [
+            (schemas::senders::key(&user, None), Kind::User(user.clone())),
+            (schemas::senders::key(&user, Some(&identity)), Kind::Identity(user.clone(), identity)),
+            (schemas::senders::hold_key(&user, id), Kind::Hold(user.clone(), id)),
+        ] {
+            assert_eq!(kind_of_key(&key), Some(kind));
+        }
         assert_eq!(message_of_key(&schemas::quarantine::key(&user, id)), Some(id));
         assert_eq!(message_of_key(b"nonsense"), None);
     }

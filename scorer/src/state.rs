@@ -1,11 +1,13 @@
 //! What the owner of a partition knows: the senders and the quarantine of its users. Folded from `senders` and
 //! `quarantine` when the partition is assigned, kept current by what is committed, dropped when it is revoked.
 
+mod holds;
 mod quarantined;
 mod senders;
 
+pub use holds::Holds;
 pub use quarantined::{Entry, Quarantined};
-pub use senders::{HeldLock, MAX_IDENTITIES_PER_USER, Senders, new_row};
+pub use senders::{Fate, HeldLock, MAX_IDENTITIES_PER_USER, Senders, new_row};
 
 use schemas::quarantine::QuarantineRow;
 
@@ -14,6 +16,7 @@ use schemas::quarantine::QuarantineRow;
 pub struct PartitionState {
     pub senders: Senders,
     pub quarantined: Quarantined,
+    pub holds: Holds,
     /// Rows whose message stands in `quarantined` since the last commit, so that their position is known only now: the
     /// next commit writes them.
     pub unplaced: Vec<QuarantineRow>,

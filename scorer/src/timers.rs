@@ -1,4 +1,4 @@
-//! What time brings: locks that end, rows that leave. Committed with the current offsets, so that a member that lost its
+//! What time brings: locks that end, holds that are let go, rows that leave. Committed with the current offsets, so that a member that lost its
 //! partitions cannot write.
 
 use std::time::Duration;
@@ -37,14 +37,15 @@ impl Member {
         if sweep && !self.partitions.is_empty() && !more {
             self.next_sweep = now.plus(SWEEP_EVERY);
         }
-        if due.outputs.is_empty() && !(idle && self.has_unplaced()) {
-            return Ok(());
+        self.let_go(&mut due, now).await?;
+        if !due.outputs.is_empty() || (idle && self.has_unplaced()) {
+            let mut batch = self.begin_batch();
+            for output in due.outputs {
+                batch.push(output);
+            }
+            self.commit(consumer, batch).await?;
         }
-        let mut batch = self.begin_batch();
-        for output in due.outputs {
-            batch.push(output);
-        }
-        self.commit(consumer, batch).await
+        if sweep { self.renew_holds(consumer, now).await } else { Ok(()) }
     }
 }
 

@@ -5,7 +5,7 @@ use schemas::verdict::Identity;
 use schemas::{ReversePath, SmtpReply};
 
 use super::command::{Parameter, is_xtext};
-use super::{Action, Session, SessionUser, Transaction, World, reply, say};
+use super::{Action, Session, SessionUser, Transaction, World, limits, reply, say};
 
 /// What MAIL carries besides the path.
 #[derive(Default)]
@@ -49,6 +49,9 @@ impl Session {
         }
         if let Some(refusal) = locked(&user, &path, world) {
             return self.refuse_for_now("locked", refusal);
+        }
+        if let Some(refusal) = limits::refusal(&user, 1, world) {
+            return self.refuse_for_now("limit", refusal);
         }
         if parsed.size.is_some_and(|size| size > user.effective.max_message_bytes) {
             let text = format!("The message is larger than {} bytes", user.effective.max_message_bytes);

@@ -6,6 +6,7 @@ mod auth;
 pub mod command;
 mod data;
 mod ehlo;
+mod limits;
 mod mail;
 mod rcpt;
 mod starttls;

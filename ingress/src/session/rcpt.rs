@@ -5,7 +5,7 @@ use schemas::topics::MAX_ENVELOPE_BYTES;
 use schemas::{Mailbox, SmtpReply};
 
 use super::command::{Parameter, is_xtext};
-use super::{Action, Session, World, reply, say};
+use super::{Action, Session, World, limits, reply, say};
 
 impl Session {
     pub(super) fn rcpt(&mut self, path: Mailbox, parameters: &[Parameter], world: &World<'_>) -> Vec<Action> {
@@ -24,6 +24,10 @@ impl Session {
                 "too_many_recipients",
                 reply(452, (4, 5, 3), format!("At most {max_recipients} recipients")),
             );
+        }
+        let recipients = transaction.recipients.len() as u64 + 1;
+        if let Some(refusal) = limits::refusal(&transaction.user, recipients, world) {
+            return self.refuse_for_now("limit", refusal);
         }
         let (notify, orcpt) = match rcpt_parameters(parameters) {
             Ok(parsed) => parsed,

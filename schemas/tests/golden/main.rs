@@ -16,7 +16,7 @@ use schemas::envelope::{Envelope, Origin};
 use schemas::quarantine::{QuarantineRow, QuarantineState};
 use schemas::queue::QueueEntry;
 use schemas::reply::Reply;
-use schemas::senders::SenderRow;
+use schemas::senders::{HoldRow, SenderRow};
 use schemas::session::SessionRefusals;
 use schemas::settings::{Change, Setting, UserAuth};
 use schemas::verdict::{Classification, Disposition, Judged, VerdictEvent};
@@ -148,6 +148,11 @@ fn quarantine_rows() {
 fn senders() {
     let kind = |row: &SenderRow| vec![if row.identity.is_some() { "identity" } else { "user" }];
     check("senders", kind, &["identity", "user"]);
+}
+
+#[test]
+fn holds() {
+    check("holds", |_: &HoldRow| vec!["hold"], &["hold"]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use schemas::envelope::{BodyType, Client, Envelope, Notify, Origin, Recipient, R
 use schemas::quarantine::{QuarantineRow, QuarantineState};
 use schemas::queue::{QueueEntry, QueuedRecipient};
 use schemas::reply::Reply;
-use schemas::senders::{Lock, LockChange, SenderRow};
+use schemas::senders::{HoldRow, Lock, LockChange, SenderRow};
 use schemas::session::SessionRefusals;
 use schemas::settings::{
     AutomaticLock, Change, CheckMode, DkimAlgorithm, DkimKey, DomainSettings, EgressPool, EgressSource,
@@ -301,6 +301,8 @@ fn state(out: &mut Vec<(String, Value)>) {
             by: "policy".into(),
             reason: "spam".into(),
         }),
+        counters: schemas::limits::Counters::default(),
+        held: 0,
         blocked_at: Vec::new(),
         automatic_unlocks: 0,
         lock_history: vec![LockChange { at: AT, locked: true, by: "policy".into(), reason: "spam".into() }],
@@ -312,6 +314,23 @@ fn state(out: &mut Vec<(String, Value)>) {
     blocked.blocked_at = vec![AT, AT];
     blocked.automatic_unlocks = 1;
     put(out, "senders/identity_with_blocks", &blocked);
+    let mut limited = row(None);
+    let limits = Limits { messages_per_hour: Some(5), recipients_per_day: Some(9), ..Limits::default() };
+    limited.counters.count(AT, 3, &limits);
+    limited.held = 2;
+    put(out, "senders/user_with_counters", &limited);
+    let hold = HoldRow {
+        message: summary(true),
+        recipients: 3,
+        since: AT,
+        why: "5 of 5 messages per hour".into(),
+        score: 0.1,
+        symbols: vec![Symbol { name: "DATE_OFF".into(), weight: 0.1, evidence: String::new() }],
+        remove_fields: vec![RemoveField { name: "X-Account".into(), index: 0 }],
+        position: position(Topic::Accepted),
+        stored_at: AT,
+    };
+    put(out, "holds/hold", &hold);
 }
 
 fn user_settings() -> UserSettings {

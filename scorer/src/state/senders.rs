@@ -3,8 +3,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
+use schemas::limits::Over;
 use schemas::senders::{Lock, LockChange, SenderRow};
-use schemas::settings::LockPolicy;
+use schemas::settings::{Limits, LockPolicy};
 use schemas::verdict::{Identity, MessageSummary};
 use schemas::{Domain, Timestamp, UserId};
 
@@ -42,6 +43,14 @@ struct UserRows {
 struct Kept {
     row: SenderRow,
     dirty: bool,
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    Released,
+    Quarantined,
+    Held,
 }
 
 /// A lock that holds, and whose it is.
@@ -110,13 +119,32 @@ impl Senders {
         of(None, true).or_else(|| if identity.0 == "<>" { None } else { of(Some(identity), false) })
     }
 
-    /// Counts a message that was judged.
-    pub fn count(&mut self, message: &MessageSummary, source: &str, released: bool) {
-        self.count_in_row(message, None, source, released);
+    /// Counts a message that was judged. `source`: where its identity was found; absent when it was counted as held before.
+    pub fn count(&mut self, message: &MessageSummary, source: Option<&str>, fate: Fate) {
+        self.count_in_row(message, None, source, fate);
         let known = self.get(&message.user, Some(&message.identity)).is_some();
         if known || self.has_room(&message.user) {
-            self.count_in_row(message, Some(&message.identity), source, released);
+            self.count_in_row(message, Some(&message.identity), source, fate);
         }
+    }
+
+    /// Counts a message that is released against the limits of its user.
+    pub fn count_sent(&mut self, message: &MessageSummary, recipients: u64, limits: &Limits, at: Timestamp) {
+        self.change(&message.user, &message.domain, None, at, |row| {
+            row.counters.count(at, recipients, limits)
+        });
+    }
+
+    /// The limit that a message of this user is over.
+    #[must_use]
+    pub fn over_limit(&self, user: &UserId, recipients: u64, limits: &Limits, at: Timestamp) -> Option<Over> {
+        self.get(user, None).and_then(|row| row.counters.over(at, recipients, limits))
+    }
+
+    /// Notes how many messages of a user wait.
+    pub fn set_held(&mut self, message: &MessageSummary, held: usize, at: Timestamp) {
+        let held = u32::try_from(held).unwrap_or(u32::MAX);
+        self.change(&message.user, &message.domain, None, at, |row| row.held = held);
     }
 
     fn has_room(&self, user: &UserId) -> bool {
@@ -128,20 +156,23 @@ impl Senders {
         &mut self,
         message: &MessageSummary,
         identity: Option<&Identity>,
-        source: &str,
-        released: bool,
+        source: Option<&str>,
+        fate: Fate,
     ) {
         let at = message.accepted_at;
         self.change(&message.user, &message.domain, identity, at, |row| {
-            if identity.is_some() && row.identity_source != source {
+            if let Some(source) = source
+                && identity.is_some()
+                && row.identity_source != source
+            {
                 source.clone_into(&mut row.identity_source);
             }
             row.first_seen = row.first_seen.min(at);
             row.last_seen = row.last_seen.max(at);
-            if released {
-                row.released += 1;
-            } else {
-                row.quarantined += 1;
+            match fate {
+                Fate::Released => row.released += 1,
+                Fate::Quarantined => row.quarantined += 1,
+                Fate::Held => {}
             }
         });
     }
@@ -239,7 +270,7 @@ impl Senders {
     pub fn idle(&self, now: Timestamp, max: usize) -> Vec<(UserId, Option<Identity>)> {
         let limit = now.minus(IDLE);
         self.rows()
-            .filter(|row| row.last_seen < limit && row.lock.is_none())
+            .filter(|row| row.last_seen < limit && row.lock.is_none() && row.held == 0)
             .take(max)
             .map(|row| (row.user.clone(), row.identity.clone()))
             .collect()
@@ -326,6 +357,8 @@ pub fn new_row(user: &UserId, domain: &Domain, identity: Option<&Identity>, at: 
         released: 0,
         quarantined: 0,
         lock: None,
+        counters: schemas::limits::Counters::default(),
+        held: 0,
         blocked_at: Vec::new(),
         automatic_unlocks: 0,
         lock_history: Vec::new(),
@@ -397,7 +430,7 @@ mod tests {
         let mut message = judgement.verdict.message;
         for number in 0..=MAX_IDENTITIES_PER_USER {
             message.identity = identity(&number.to_string());
-            senders.count(&message, "header", true);
+            senders.count(&message, Some("header"), Fate::Released);
         }
         assert!(senders.get(&message.user, Some(&message.identity)).is_none());
         assert_eq!(senders.get(&message.user, None).unwrap().released, MAX_IDENTITIES_PER_USER as u64 + 1);

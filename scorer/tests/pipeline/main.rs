@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use eventlog::{LogError, NewRecord, Polled, Record, bodies};
+use eventlog::{Clock, LogError, NewRecord, Polled, Record, bodies};
 use schemas::commands::Action;
 use schemas::quarantine::{QuarantineRow, QuarantineState};
+use schemas::settings::Limits;
 use schemas::verdict::{Classification, Identity, VerdictEvent};
-use schemas::{Domain, Envelope, Mailbox, Position, ReversePath, Topic, UserId, spool};
+use schemas::{Domain, Envelope, Mailbox, MessageId, Position, ReversePath, Topic, UserId, spool};
 
 use site::{DAY, GTUBE, PATIENCE, START, Site, classification, judged, message};
 
@@ -241,6 +242,92 @@ async fn five_blocked_messages_lock_their_account_and_nobody_else() {
     let row = site.sender_row("192.0.2.0/28", Some("bad@shop.example")).await.unwrap();
     assert_eq!((row.automatic_unlocks, row.lock_history.len(), row.blocked_at.len()), (1, 2, 0));
     scorer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_a_limit_messages_are_held_and_let_go_oldest_first() {
+    let site = Site::open().await;
+    site.limit(Limits { messages_per_hour: Some(3), ..Limits::default() }).await;
+    let scorer = site.start(1);
+    let mut sent = Vec::new();
+    for number in 0..10 {
+        let envelope = site.envelope("shop.example", number);
+        site.accept(&envelope, "hello").await;
+        assert!(site.reply(envelope.id).await.starts_with("250 "));
+        site.clock.advance(Duration::from_millis(10));
+        sent.push(envelope);
+    }
+    let spam = site.envelope("shop.example", 11);
+    site.accept(&spam, GTUBE).await;
+    assert!(site.reply(spam.id).await.starts_with("550 "), "spam is no matter of limits");
+    site.settled().await;
+    assert_eq!(site.released().await, ids(&sent[..3]));
+    assert_eq!(site.sender_row("shop.example", None).await.unwrap().held, 7);
+
+    // Nothing of it is lost or let go early by a crash; a person may let one go.
+    scorer.kill().await;
+    let scorer = site.start(1);
+    let user = UserId("shop.example".into());
+    site.command("let-go", Action::Release { user: user.clone(), message_id: sent[9].id }).await;
+    assert_eq!(site.answer("let-go").await.1, 1);
+    site.command("drop", Action::Remove { user: user.clone(), message_id: sent[8].id }).await;
+    assert_eq!(site.answer("drop").await.1, 1);
+    let mut expected = ids(&sent[..3]);
+    expected.push(sent[9].id);
+    assert_eq!(site.released().await, expected);
+
+    // Days pass before the windows free: what was accepted is past its retention by then.
+    for (hours, gone) in [(2, &sent[3..6]), (2, &sent[6..8])] {
+        site.clock.advance(Duration::from_secs(hours * 3600));
+        expected.extend(ids(gone));
+        site.until_released(expected.len()).await;
+        assert_eq!(site.released().await, expected);
+    }
+    let row = site.sender_row("shop.example", None).await.unwrap();
+    assert_eq!((row.held, row.released, row.quarantined), (0, 9, 1));
+    scorer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hold_outlasts_the_retention_of_its_topic() {
+    let site = Site::open().await;
+    site.limit(Limits { messages_per_month: Some(1), ..Limits::default() }).await;
+    let scorer = site.start(1);
+    let mut sent = Vec::new();
+    for number in 0..3 {
+        let envelope = site.envelope("shop.example", number);
+        site.accept(&envelope, "hello").await;
+        site.reply(envelope.id).await;
+        site.clock.advance(Duration::from_millis(10));
+        sent.push(envelope);
+    }
+    site.settled().await;
+    for day in 0..29 {
+        site.clock.advance(DAY);
+        site.until_holds(2, |row| {
+            site.clock.now().since(row.stored_at) < 15 * DAY
+                && (day == 0 || row.position.topic == Topic::Quarantined)
+        })
+        .await;
+        site.enforce_retention().await;
+    }
+    let released = async |id: MessageId| {
+        site.find(Topic::Released, |record| (judged(record)?.0.envelope.id == id).then_some(())).await;
+    };
+    site.clock.advance(3 * DAY);
+    released(sent[1].id).await;
+    for _ in 0..30 {
+        site.clock.advance(DAY);
+        site.until_holds(1, |row| site.clock.now().since(row.stored_at) < 15 * DAY).await;
+        site.enforce_retention().await;
+    }
+    site.clock.advance(2 * DAY);
+    released(sent[2].id).await;
+    scorer.stop().await;
+}
+
+fn ids(envelopes: &[Envelope]) -> Vec<MessageId> {
+    envelopes.iter().map(|envelope| envelope.id).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,8 +12,8 @@ use schemas::commands::{Action, Command};
 use schemas::envelope::{BodyType, Client, Recipient};
 use schemas::quarantine::QuarantineRow;
 use schemas::reply::Reply;
-use schemas::senders::SenderRow;
-use schemas::settings::{AutomaticLock, Setting, UserSettings};
+use schemas::senders::{HoldRow, SenderRow};
+use schemas::settings::{AutomaticLock, Limits, Setting, UserSettings};
 use schemas::verdict::{Classification, Identity, Judged, VerdictEvent};
 use schemas::{Domain, Envelope, Mailbox, MessageId, Position, ReversePath, Timestamp, Topic, UserId, spool};
 use scorer::{Config, Metrics};
@@ -29,6 +29,7 @@ pub const GTUBE: &str = concat!("XJS*C4JDBQADN1.NSBN3*2IDNEN*", "GTUBE-STANDARD-
 
 pub struct Site {
     pub log: Log,
+    embedded: Arc<EmbeddedLog>,
     pub clock: ManualClock,
     /// What sessions were told.
     replies: Arc<Mutex<HashMap<MessageId, String>>>,
@@ -59,17 +60,54 @@ impl Site {
         let clock = ManualClock::starting_at(START);
         let mut config = EmbeddedConfig::new(directory.path());
         config.min_free_bytes = 0;
-        let log: Log = EmbeddedLog::open(config, Arc::new(clock.clone())).unwrap();
+        let embedded = EmbeddedLog::open(config, Arc::new(clock.clone())).unwrap();
+        let log: Log = Arc::clone(&embedded) as Log;
         let replies = Arc::default();
         let tail = log.tail(Topic::Replies, REPLY_PARTITION, TailFrom::End).await.unwrap();
         tokio::spawn(listen(tail, Arc::clone(&replies)));
-        Site { log, clock, replies, _directory: directory }
+        Site { log, embedded, clock, replies, _directory: directory }
     }
 
     /// Nobody is locked by itself, however much is blocked.
     pub async fn without_automatic_locks(&self) {
         let off = AutomaticLock { identity: Some(false), user: Some(false), ..AutomaticLock::default() };
-        let settings = UserSettings { automatic_lock: Some(off), ..UserSettings::default() };
+        self.defaults(UserSettings { automatic_lock: Some(off), ..UserSettings::default() }).await;
+    }
+
+    pub async fn limit(&self, limits: Limits) {
+        self.defaults(UserSettings { limits: Some(limits), ..UserSettings::default() }).await;
+    }
+
+    /// What was released, in the order of its partition.
+    pub async fn released(&self) -> Vec<MessageId> {
+        let id = |record: &Record| Some(judged(record)?.0.envelope.id);
+        self.all(Topic::Released).await.iter().filter_map(id).collect()
+    }
+
+    pub async fn until_released(&self, count: usize) {
+        let all = async { while self.released().await.len() < count {} };
+        tokio::time::timeout(PATIENCE, all).await.expect("they are released");
+    }
+
+    /// Waits until so many holds are as wanted.
+    pub async fn until_holds(&self, count: usize, wanted: impl Fn(&HoldRow) -> bool) {
+        let all = async {
+            loop {
+                let holds = self.rows(Topic::Senders).await;
+                let holds = holds.values().filter_map(|value| serde_json::from_slice::<HoldRow>(value).ok());
+                if holds.filter(|row| wanted(row)).count() == count {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, all).await.expect("holds");
+    }
+
+    pub async fn enforce_retention(&self) {
+        self.embedded.enforce_retention().await.unwrap();
+    }
+
+    async fn defaults(&self, settings: UserSettings) {
         let setting = Setting::Defaults { settings };
         let value = serde_json::to_vec(&setting).unwrap();
         self.log
