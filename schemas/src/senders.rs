@@ -186,6 +186,12 @@ impl SendersView {
         self.rows.values()
     }
 
+    /// The hold of a message; looks through all of them.
+    #[must_use]
+    pub fn hold(&self, id: MessageId) -> Option<&HoldRow> {
+        self.holds().find(|row| row.message.id == id)
+    }
+
     /// Messages that wait for a limit, by user and age.
     pub fn holds(&self) -> impl Iterator<Item = &HoldRow> {
         self.holds.values()

@@ -68,6 +68,8 @@ enum Verb {
     Queue(queue::QueueArguments),
     /// See, release, confirm or remove what was held back.
     Quarantine(quarantine::QuarantineArguments),
+    /// What waits for a limit of its user; `quarantine release` and `quarantine remove` take these ids, too.
+    Held(senders::HeldArguments),
     /// Lock an outgoing user or one of its identities.
     Lock(senders::LockArguments),
     /// Unlock an outgoing user or one of its identities.
@@ -128,6 +130,7 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Stats(arguments) => stats::stats(arguments).await?,
         Verb::Queue(arguments) => queue::queue(arguments).await?,
         Verb::Quarantine(arguments) => quarantine::quarantine(arguments).await?,
+        Verb::Held(arguments) => senders::held(arguments).await?,
         Verb::Lock(arguments) => senders::lock(arguments).await?,
         Verb::Unlock(arguments) => senders::unlock(arguments).await?,
         Verb::Identities(arguments) => senders::identities(arguments).await?,

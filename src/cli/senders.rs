@@ -1,7 +1,7 @@
 //! `lock`, `unlock`, `identities`.
 
 use clap::Args;
-use control::api::{CommandOutcome, IdentitiesAnswer, LockRequest, UnlockRequest};
+use control::api::{CommandOutcome, HeldAnswer, IdentitiesAnswer, LockRequest, UnlockRequest};
 
 use super::table::{Table, time};
 use super::{Node, Output, ask};
@@ -129,5 +129,43 @@ pub(super) async fn identities(arguments: IdentitiesArguments) -> anyhow::Result
         ]);
     }
     print!("{table}");
+    Ok(())
+}
+
+#[derive(Debug, Args)]
+pub(super) struct HeldArguments {
+    /// Of this outgoing user only.
+    #[arg(long)]
+    user: Option<String>,
+    /// Lines at most.
+    #[arg(long)]
+    limit: Option<u32>,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    node: Node,
+}
+
+pub(super) async fn held(arguments: HeldArguments) -> anyhow::Result<()> {
+    let mut query = Vec::new();
+    query.extend(arguments.user.map(|user| ("user", user)));
+    query.extend(arguments.limit.map(|limit| ("limit", limit.to_string())));
+    let answer: HeldAnswer = ask::client(&arguments.node)?.get("/v1/held", &query).await?;
+    if arguments.output.json {
+        return ask::print_json(&answer);
+    }
+    let mut table = Table::new(&["ID", "SINCE (UTC)", "USER", "IDENTITY", "RECIPIENTS", "LIMIT"]);
+    for row in &answer.rows {
+        table.row(vec![
+            row.message.id.to_string(),
+            time(row.since),
+            row.message.user.to_string(),
+            row.message.identity.to_string(),
+            row.recipients.to_string(),
+            row.why.clone(),
+        ]);
+    }
+    print!("{table}");
+    println!("\n{} wait for a limit.", answer.total);
     Ok(())
 }

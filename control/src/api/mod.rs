@@ -14,8 +14,8 @@ pub use commands::{
 };
 pub use dkim::{DkimGenerate, DkimImport, DkimKeyInfo, DkimKeys, DkimRemove, DnsRecord};
 pub use queries::{
-    BackupAnswer, Coverage, DirectoryRequest, ExportAnswer, GroupLag, IdentitiesAnswer, QuarantineAnswer,
-    QuarantineDetails, QueueAnswer, QueueTotal, StatusAnswer, ViewStatus,
+    BackupAnswer, Coverage, DirectoryRequest, ExportAnswer, GroupLag, HeldAnswer, IdentitiesAnswer,
+    QuarantineAnswer, QuarantineDetails, QueueAnswer, QueueTotal, StatusAnswer, ViewStatus,
 };
 pub use settings::{
     ApplyAnswer, ApplyRequest, ChangeKind, ChangesAnswer, DiffEntry, FieldChange, KeyFile, PlanAnswer,

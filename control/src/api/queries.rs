@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use schemas::envelope::Envelope;
 use schemas::quarantine::QuarantineRow;
 use schemas::queue::QueueEntry;
-use schemas::senders::SenderRow;
+use schemas::senders::{HoldRow, SenderRow};
 use schemas::verdict::Symbol;
 use schemas::{EnhancedCode, Timestamp, Topic};
 use serde::{Deserialize, Serialize};
@@ -73,6 +73,15 @@ pub struct IdentitiesAnswer {
     pub total: u64,
     /// By the rule that found them, the most messages first.
     pub coverage: Vec<Coverage>,
+}
+
+/// Answer of `GET /v1/held`. Parameters: `user`, `limit` (1000), `offset`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HeldAnswer {
+    /// What waits for a limit, by user, oldest first.
+    pub rows: Vec<HoldRow>,
+    /// How many wait, whatever the limit.
+    pub total: u64,
 }
 
 /// How many identities and messages one rule found.

@@ -32,6 +32,7 @@ pub fn router(context: Context) -> Router {
         .route("/v1/dkim/import", post(dkim::import))
         .route("/v1/dkim/remove", post(dkim::remove))
         .route("/v1/identities", get(senders::identities))
+        .route("/v1/held", get(senders::held))
         .route("/v1/lock", post(senders::lock))
         .route("/v1/unlock", post(senders::unlock))
         .route("/v1/quarantine", get(quarantine::list))

@@ -169,15 +169,18 @@ fn chosen(
         (false, None) => {
             ids.sort_unstable();
             ids.dedup();
-            let missing: Vec<MessageId> = ids.iter().copied().filter(|id| view.get(*id).is_none()).collect();
+            // What waits for a limit can be let go or dropped, too.
+            let senders = context.senders.read();
+            let user_of = |id: MessageId| {
+                let quarantined = view.get(id).map(|row| row.message.user.clone());
+                quarantined.or_else(|| senders.hold(id).map(|row| row.message.user.clone()))
+            };
+            let (found, missing): (Vec<_>, Vec<_>) =
+                ids.iter().map(|id| (user_of(*id), *id)).partition(|(user, _)| user.is_some());
             if !missing.is_empty() {
-                return Err(not_there(&missing));
+                return Err(not_there(&missing.into_iter().map(|(_, id)| id).collect::<Vec<_>>()));
             }
-            Ok(ids
-                .iter()
-                .filter_map(|id| view.get(*id))
-                .map(|row| (row.message.user.clone(), row.message.id))
-                .collect())
+            Ok(found.into_iter().filter_map(|(user, id)| Some((user?, id))).collect())
         }
         (true, Some(select)) => {
             let select = normal(select);

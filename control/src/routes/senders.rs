@@ -6,13 +6,13 @@ use axum::Json;
 use axum::extract::{Query, State};
 use ipnet::IpNet;
 use schemas::commands::Action;
-use schemas::senders::SenderRow;
+use schemas::senders::{HoldRow, SenderRow};
 use schemas::verdict::Identity;
 use schemas::{Domain, Timestamp, UserId};
 
 use super::params::Params;
 use super::request::{Actor, Body, ready};
-use crate::api::{CommandOutcome, Coverage, IdentitiesAnswer, LockRequest, UnlockRequest};
+use crate::api::{CommandOutcome, Coverage, HeldAnswer, IdentitiesAnswer, LockRequest, UnlockRequest};
 use crate::settings_file::did_you_mean;
 use crate::{Context, Error, command};
 
@@ -46,6 +46,22 @@ pub async fn identities(
         coverage: coverage(&identities),
         identities: rows,
     }))
+}
+
+pub async fn held(
+    State(context): State<Context>,
+    Query(query): Query<BTreeMap<String, String>>,
+) -> Result<Json<HeldAnswer>, Error> {
+    let mut params = Params::new(query);
+    let user = params.text("user").map(|text| user_id(&text));
+    let page = params.page(1000)?;
+    params.finish()?;
+    ready(&context.senders, "senders").await?;
+    let view = context.senders.read();
+    let wanted = |row: &&HoldRow| user.as_ref().is_none_or(|user| row.message.user == *user);
+    let total = view.holds().filter(wanted).count() as u64;
+    let rows = view.holds().filter(wanted).skip(page.offset).take(page.limit).cloned().collect();
+    Ok(Json(HeldAnswer { rows, total }))
 }
 
 /// A row without a lock that is over.

@@ -210,6 +210,13 @@ fn check_limits(node: &Node, limits: &Limits, problems: &mut Vec<Problem>) {
             ));
         }
     }
+    if let (Some(_), Some(at)) = (limits.distinct_recipients_per_day, node.get("distinct_recipients_per_day"))
+    {
+        problems.push(at.problem(
+            "this version does not count distinct recipients yet, so the limit would not hold",
+            "remove it; recipients_per_day is the stricter one",
+        ));
+    }
     for group in [&windows[..], &recipients[..]] {
         let set: Vec<(&str, u64)> =
             group.iter().filter_map(|(name, value)| Some((*name, (*value)?))).collect();

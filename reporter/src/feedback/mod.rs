@@ -240,7 +240,7 @@ impl Writer {
 
 /// What somebody is told about.
 enum Told {
-    Abuse(Verdict),
+    Abuse(Box<Verdict>),
     Lock { user: UserId, domain: Domain, identity: Option<Identity>, at: Timestamp, reason: String },
 }
 
@@ -257,7 +257,7 @@ fn told(record: &Record) -> Option<Told> {
         VerdictEvent::Judged(verdict) => {
             let is_blocked = verdict.disposition == Disposition::Quarantine;
             let is_told = is_blocked && verdict.message.classification.is_abuse() && !verdict.message.own;
-            is_told.then_some(Told::Abuse(verdict))
+            is_told.then(|| Told::Abuse(Box::new(verdict)))
         }
         VerdictEvent::Lock { user, domain, identity, locked: true, by, at, reason } if by == "policy" => {
             Some(Told::Lock { user, domain, identity, at, reason })

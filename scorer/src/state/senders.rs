@@ -131,7 +131,7 @@ impl Senders {
     /// Counts a message that is released against the limits of its user.
     pub fn count_sent(&mut self, message: &MessageSummary, recipients: u64, limits: &Limits, at: Timestamp) {
         self.change(&message.user, &message.domain, None, at, |row| {
-            row.counters.count(at, recipients, limits)
+            row.counters.count(at, recipients, limits);
         });
     }
 

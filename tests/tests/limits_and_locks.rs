@@ -1,0 +1,117 @@
+//! Limits and locks as a hoster's servers meet them: a real Postfix that is deferred, a real Exim one of whose accounts is
+//! locked, and what an operator sees and does.
+
+use std::time::Duration;
+
+use mailweir_tests::exim::Exim;
+use mailweir_tests::mailweir::{Mailweir, Setup};
+use mailweir_tests::postfix::Postfix;
+use mailweir_tests::sink::Sink;
+use mailweir_tests::{smtp, wait};
+
+const GTUBE: &str = "XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X";
+
+fn node(sink: &Sink, defaults: &str) -> Mailweir {
+    let settings = format!(
+        "[defaults]\n{defaults}\n[[domain]]\nname = \"server7.hoster.example\"\nabuse_address = \"abuse@hoster.example\"\n\
+         [[outgoing_user]]\ndomain = \"server7.hoster.example\"\nip = \"127.0.0.1/32\"\n"
+    );
+    let delivery = format!("relay_host = \"127.0.0.1:{}\"\nretry = [\"1s\"]", sink.port);
+    Mailweir::start(&Setup { delivery, ..Setup::default() }, &settings)
+}
+
+fn send(port: u16, number: usize, body: &str) -> String {
+    let to = format!("ok{number}@receiver.example");
+    let message = smtp::message("office@shop.example", &to, "Hi", body);
+    smtp::send(port, "office@shop.example", &[&to], &message).expect("a reply")
+}
+
+#[test]
+fn over_its_limit_a_postfix_is_deferred_and_keeps_the_rest() {
+    let sink = Sink::start();
+    let node = node(&sink, "limits = { messages_per_hour = 2 }");
+    let client = Postfix::client(node.port, None);
+    for number in 0..2 {
+        assert!(send(client.port, number, "Text").starts_with("250"));
+        // One after the other: what is under way at one moment may slip through, and is then held.
+        wait::until("it leaves", Duration::from_secs(20), || (sink.count() == number + 1).then_some(()));
+    }
+    assert!(send(client.port, 2, "Text").starts_with("250"));
+    let line = client.wait_for_log(&["status=deferred", "450 4.7.1 Limit reached: 2 of 2 messages per hour"]);
+    assert!(line.contains("ok2@receiver.example"), "{line}");
+    assert_eq!(sink.count(), 2);
+    assert_eq!(node.json(&["held"])["total"], 0, "it is with the client");
+}
+
+#[test]
+fn what_is_held_is_seen_survives_a_crash_and_is_let_go_by_a_person_or_the_clock() {
+    let sink = Sink::start();
+    let mut node = node(&sink, "limits = { messages_per_minute = 1 }\nover_limit = \"hold\"");
+    for number in 0..4 {
+        assert!(send(node.port, number, "Text").starts_with("250"));
+    }
+    let held = wait::until("three are held", Duration::from_secs(20), || {
+        let answer = node.json(&["held"]);
+        (answer["total"] == 3).then_some(answer)
+    });
+    node.kill();
+    node.run();
+    let id = held["rows"][1]["message"]["id"].as_str().expect("an id");
+    assert!(node.ask(&["held"]).contains("1 of 1 messages per minute"));
+    node.verb(&["quarantine", "release", id]);
+    let last = held["rows"][2]["message"]["id"].as_str().expect("an id");
+    node.verb(&["quarantine", "remove", last]);
+    wait::until("it leaves", Duration::from_secs(20), || (sink.count() == 2).then_some(()));
+    assert_eq!(node.json(&["held"])["total"], 1);
+    // A minute and a second after the first, the window has slid on.
+    wait::until("the last one leaves", Duration::from_secs(90), || (sink.count() == 3).then_some(()));
+    assert_eq!(node.json(&["held"])["total"], 0);
+    let trace = node.ask(&["trace", id]);
+    assert!(trace.contains("OVER_LIMIT") && trace.contains("delivered"), "{trace}");
+}
+
+#[test]
+fn five_blocked_messages_lock_one_account_of_a_server_and_nobody_else() {
+    let sink = Sink::start();
+    let node = node(&sink, "");
+    let exim = Exim::cpanel(node.port);
+    let mail = |account: &str, body: &str| {
+        let to = "ok@receiver.example";
+        exim.send(account, to, &smtp::message(account, to, "Hi", body))
+    };
+    for _ in 0..5 {
+        mail("hacked@florist.example", GTUBE);
+    }
+    let locked = || {
+        let answer = node.json(&["identities"]);
+        let rows = answer["identities"].as_array().expect("rows").clone();
+        rows.iter()
+            .filter(|row| !row["lock"].is_null())
+            .map(|row| row["identity"].to_string())
+            .collect::<Vec<_>>()
+    };
+    wait::until("the lock", Duration::from_secs(20), || (!locked().is_empty()).then_some(()));
+    assert_eq!(locked(), ["\"hacked@florist.example\""]);
+    let id = mail("bert@bakery.example", "Bread");
+    wait::until("the neighbour's mail leaves", Duration::from_secs(20), || {
+        sink.received().iter().any(|mail| mail.recipients[0].starts_with("ok@")).then_some(())
+    });
+    assert!(node.ask(&["trace", &id]).contains("judged clean"));
+    // The account's own mail is refused for now: Exim keeps it, as it does for any 450.
+    let refused = mail("hacked@florist.example", "A letter");
+    wait::until("it is deferred", Duration::from_secs(20), || {
+        let log = exim.log();
+        let about_it = log.lines().filter(|line| line.contains(&refused)).collect::<Vec<_>>().join("\n");
+        (about_it.contains("Sender is locked for now: 5 messages blocked within 10 minutes")).then_some(())
+    });
+    // The abuse desk is told.
+    wait::until("the notice", Duration::from_secs(20), || {
+        let to_desk = sink.received().into_iter().filter(|mail| mail.recipients[0].starts_with("abuse@"));
+        to_desk.map(|mail| String::from_utf8_lossy(&mail.message).into_owned()).find(|text| {
+            text.contains("Subject: Locked: hacked@florist.example")
+                && text.contains("mailweir unlock 127.0.0.1/32")
+        })
+    });
+    node.verb(&["unlock", "127.0.0.1/32", "--identity", "hacked@florist.example", "--reason", "cleaned"]);
+    assert!(locked().is_empty());
+}
