@@ -3,12 +3,12 @@
 //! Several clients send numbered messages and try again as mail servers do; the node is killed with `kill -9` and started
 //! again at random; destinations refuse, defer, break off in the middle of DATA, and fall silent. In the end each accepted
 //! recipient has exactly one terminal outcome and arrived at least once; duplicates are counted and explained.
-//! LEDGER_MESSAGES and LEDGER_KILLS make it longer.
+//! LEDGER_MESSAGES and LEDGER_KILLS make it longer; LEDGER_MINUTES spreads them over a time (tests/long).
 
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mailweir_tests::mailweir::{Mailweir, Setup};
 use mailweir_tests::sink::Sink;
@@ -41,6 +41,8 @@ fn number(name: &str, default: usize) -> usize {
 fn nothing_that_was_accepted_is_lost_however_often_it_is_killed() {
     let messages = number("LEDGER_MESSAGES", 1600);
     let kills = number("LEDGER_KILLS", 10);
+    let (began, time) = (Instant::now(), Duration::from_secs(60 * number("LEDGER_MINUTES", 0) as u64));
+    let due = |n: usize| began + time.mul_f64(n as f64 / messages as f64);
     let sink = Sink::start();
     let delivery =
         format!("relay_host = \"127.0.0.1:{}\"\nretry = [\"1s\"]\ndata_timeout = \"3s\"", sink.port);
@@ -54,6 +56,7 @@ fn nothing_that_was_accepted_is_lost_however_often_it_is_killed() {
             let (ledger, done) = (&ledger, &done);
             scope.spawn(move || {
                 for n in (client..messages).step_by(CLIENTS) {
+                    std::thread::sleep(due(n).saturating_duration_since(Instant::now()));
                     let entry = send_until_accepted(port, n);
                     ledger.lock().expect("ledger").insert(n, entry);
                     done.fetch_add(1, Ordering::Relaxed);
