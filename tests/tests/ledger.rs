@@ -56,7 +56,7 @@ fn nothing_that_was_accepted_is_lost_however_often_it_is_killed() {
             let (ledger, done) = (&ledger, &done);
             scope.spawn(move || {
                 for n in (client..messages).step_by(CLIENTS) {
-                    std::thread::sleep(due(n).saturating_duration_since(Instant::now()));
+                    std::thread::park_timeout(due(n).saturating_duration_since(Instant::now()));
                     let entry = send_until_accepted(port, n);
                     ledger.lock().expect("ledger").insert(n, entry);
                     done.fetch_add(1, Ordering::Relaxed);
