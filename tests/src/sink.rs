@@ -121,7 +121,8 @@ impl Sink {
                         .to_owned();
                     if path.starts_with("refuse") {
                         say(&mut reader, "550 5.1.1 no such user")?;
-                    } else if path.starts_with("never") || path.starts_with("defer") && self.tries(&path) <= 2 {
+                    } else if path.starts_with("never") || path.starts_with("defer") && self.tries(&path) <= 2
+                    {
                         say(&mut reader, "451 4.7.1 come again")?;
                     } else {
                         recipients.push(path);

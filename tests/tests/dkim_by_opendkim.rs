@@ -36,11 +36,8 @@ fn opendkim_verifies_both_signatures_and_sees_a_changed_body() {
         &format!("smtpd_milters = inet:127.0.0.1:{milter}\nmilter_default_action = tempfail\n"),
     );
     let names = NameServer::start(&[("receiver.example", "@ MX 10 mx\nmx A 127.0.0.1".to_owned())]);
-    let delivery = format!(
-        "dns_servers = [\"{}\"]\nsmtp_port = {}\nretry = [\"1s\"]",
-        names.address(),
-        receiver.port
-    );
+    let delivery =
+        format!("dns_servers = [\"{}\"]\nsmtp_port = {}\nretry = [\"1s\"]", names.address(), receiver.port);
     let node = Mailweir::start(&Setup { delivery, ..Setup::default() }, SETTINGS);
     // The public keys go into a real zone, as `mailweir dkim list` shows them.
     let keys = node.json(&["dkim", "list"]);
