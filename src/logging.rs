@@ -1,5 +1,7 @@
 //! Where `tracing` events go: standard error, as text or one JSON object a line.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
@@ -15,8 +17,12 @@ pub fn start(format: LogFormat, filter: &str) -> anyhow::Result<()> {
     };
     let filter = EnvFilter::try_new(&filter)
         .map_err(|error| anyhow::anyhow!("logging.filter: `{filter}` does not parse: {error}; write it as \"info\" or \"info,delivery=debug\""))?;
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(true);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        // Colours are for people: a file or the journal would keep them as escape sequences.
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(true);
     match format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),

@@ -122,7 +122,10 @@ fn print_attempt(attempt: &Attempt) {
         attempt.duration_ms
     );
     match (&attempt.tls, &attempt.tls_note) {
-        (Some(tls), _) => println!("    {} {}", tls.version, tls.cipher),
+        (Some(tls), _) => {
+            let certificate = if tls.verified { "verified" } else { "not verified" };
+            println!("    {} {}, certificate {certificate}", tls.version, tls.cipher);
+        }
         (None, Some(note)) => println!("    no TLS: {}", clean(note)),
         (None, None) => {}
     }

@@ -4,7 +4,9 @@
 pub mod certificate;
 pub mod dns;
 pub mod exim;
+pub mod hostile;
 pub mod mailweir;
+pub mod opendkim;
 pub mod ports;
 pub mod postfix;
 pub mod sink;

@@ -22,6 +22,15 @@ impl Postfix {
     /// When it cannot be started: run tests/install.
     #[must_use]
     pub fn receiver(domains: &[&str], users: &[&str]) -> Self {
+        Self::receiver_with(domains, users, "")
+    }
+
+    /// The same with lines of main.cf of one's own.
+    ///
+    /// # Panics
+    /// As `receiver`.
+    #[must_use]
+    pub fn receiver_with(domains: &[&str], users: &[&str], extra: &str) -> Self {
         let postfix = Self::prepare();
         let directory = postfix.directory.path();
         let (cert, key) = certificate::make(directory, "mx.receiver.example");
@@ -32,7 +41,7 @@ impl Postfix {
         std::fs::write(directory.join("mailboxes"), map).expect("the mailboxes' table");
         postfix.start(&format!(
             "mydestination =\nvirtual_mailbox_domains = {}\nvirtual_mailbox_base = {}\nvirtual_mailbox_maps = texthash:{}\nvirtual_uid_maps = static:65534\nvirtual_gid_maps = static:65534\n\
-             smtpd_tls_cert_file = {}\nsmtpd_tls_key_file = {}\nsmtpd_tls_security_level = may\nsmtpd_tls_received_header = yes\n",
+             smtpd_tls_cert_file = {}\nsmtpd_tls_key_file = {}\nsmtpd_tls_security_level = may\nsmtpd_tls_received_header = yes\n{extra}",
             domains.join(" "),
             mail.display(),
             directory.join("mailboxes").display(),
@@ -64,6 +73,12 @@ impl Postfix {
         }
         postfix.start(&config);
         postfix
+    }
+
+    /// The certificate of a receiver, signed by itself.
+    #[must_use]
+    pub fn certificate(&self) -> PathBuf {
+        self.directory.path().join("mx.receiver.example.pem")
     }
 
     fn prepare() -> Self {

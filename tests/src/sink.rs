@@ -1,9 +1,9 @@
 //! A receiving server that misbehaves on purpose, and remembers every message byte for byte. What it does with a message
-//! is said by the recipient's local-part: `ok`, `refuse`, `defer` (the first two tries), `drop` (closes in the middle of DATA, the first two tries), `stall` (says nothing after DATA, once).
+//! is said by the recipient's local-part: `ok`, `refuse`, `defer` (the first two tries), `never` (defers every time), `drop` (closes in the middle of DATA, the first two tries), `stall` (says nothing after DATA, once).
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,6 +21,7 @@ pub struct Received {
 #[derive(Clone)]
 pub struct Sink {
     pub port: u16,
+    address: SocketAddr,
     shared: Arc<Shared>,
 }
 
@@ -36,9 +37,18 @@ impl Sink {
     /// When no port can be had.
     #[must_use]
     pub fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = listener.local_addr().expect("its address").port();
-        let sink = Sink { port, shared: Arc::default() };
+        Self::start_at("127.0.0.1:0")
+    }
+
+    /// At an address of its own, as `[::1]:2525`.
+    ///
+    /// # Panics
+    /// When it cannot be had.
+    #[must_use]
+    pub fn start_at(address: &str) -> Self {
+        let listener = TcpListener::bind(address).unwrap_or_else(|error| panic!("{address}: {error}"));
+        let local = listener.local_addr().expect("its address");
+        let sink = Sink { port: local.port(), address: local, shared: Arc::default() };
         let accepting = sink.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -57,6 +67,14 @@ impl Sink {
     #[must_use]
     pub fn received(&self) -> Vec<Received> {
         self.shared.received.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Everybody who received something, in order.
+    #[must_use]
+    pub fn recipients(&self) -> Vec<String> {
+        let mut all: Vec<String> = self.received().into_iter().flat_map(|r| r.recipients).collect();
+        all.sort();
+        all
     }
 
     #[must_use]
@@ -103,7 +121,8 @@ impl Sink {
                         .to_owned();
                     if path.starts_with("refuse") {
                         say(&mut reader, "550 5.1.1 no such user")?;
-                    } else if path.starts_with("defer") && self.tries(&path) <= 2 {
+                    } else if path.starts_with("never") || path.starts_with("defer") && self.tries(&path) <= 2
+                    {
                         say(&mut reader, "451 4.7.1 come again")?;
                     } else {
                         recipients.push(path);
@@ -145,7 +164,7 @@ impl Drop for Sink {
         // The accepting thread holds one; the test the other.
         if Arc::strong_count(&self.shared) <= 2 {
             self.shared.stopped.store(true, Ordering::Relaxed);
-            let _ = TcpStream::connect(("127.0.0.1", self.port));
+            let _ = TcpStream::connect(self.address);
         }
     }
 }

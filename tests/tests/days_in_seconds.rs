@@ -97,7 +97,9 @@ impl Node {
     }
 
     async fn wait_for_arrival(&self) {
-        until("it arrives", || async { (self.sink.count() == 1).then_some(()) }).await;
+        // Besides, a delay notice may go to the sender.
+        let arrivals = || self.sink.recipients().iter().filter(|to| to.ends_with("@b.example")).count();
+        until("it arrives", || async { (arrivals() == 1).then_some(()) }).await;
         until("the queue is empty", || async { (self.queue().await.total == 0).then_some(()) }).await;
     }
 }
@@ -162,4 +164,48 @@ async fn a_hold_outlasts_the_retention_of_its_topic() {
     node.wait_for_tries(2).await;
     node.clock.advance(Duration::from_secs(600));
     node.wait_for_arrival().await;
+}
+
+/// The subjects of what the sender was told, in order.
+fn told(node: &Node) -> Vec<String> {
+    let subject = |message: &[u8]| {
+        let text = String::from_utf8_lossy(message).into_owned();
+        text.lines().find_map(|line| line.strip_prefix("Subject: ").map(str::to_owned))
+    };
+    let to_sender = |r: &mailweir_tests::sink::Received| r.recipients == ["x@a.example"];
+    let received = node.sink.received().into_iter().filter(to_sender);
+    received.filter_map(|r| subject(&r.message)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sender_is_told_once_after_four_hours_and_again_when_it_is_given_up() {
+    let node = Node::start().await;
+    node.send("never@b.example").await;
+    node.wait_for_tries(1).await;
+    // Within four hours nobody is told, however often it is tried.
+    for tries in 2..=5 {
+        node.clock.advance(Duration::from_secs(40 * 60));
+        node.wait_for_tries(tries).await;
+    }
+    assert_eq!(told(&node), Vec::<String>::new());
+    node.clock.advance(Duration::from_secs(90 * 60));
+    node.wait_for_tries(6).await;
+    let delayed = "Delayed: your message has not been delivered yet";
+    until("the sender is told of the delay", || async { (told(&node) == [delayed]).then_some(()) }).await;
+    // Never a second time.
+    for tries in 7..=9 {
+        node.clock.advance(Duration::from_secs(5 * 3600));
+        node.wait_for_tries(tries).await;
+    }
+    assert_eq!(told(&node), [delayed]);
+    // After four days it is over.
+    node.clock.advance(DAY * 4);
+    let failed = "Undelivered: your message could not be delivered";
+    until("the sender is told of the end", || async { (told(&node) == [delayed, failed]).then_some(()) })
+        .await;
+    until("the queue is empty", || async { (node.queue().await.total == 0).then_some(()) }).await;
+    let notice = String::from_utf8_lossy(&node.sink.received()[0].message).into_owned();
+    assert!(notice.contains("Action: delayed") && notice.contains("Status: 4.7.1"), "{notice}");
+    let last = String::from_utf8_lossy(&node.sink.received()[1].message).into_owned();
+    assert!(last.contains("Action: failed") && last.contains("never@b.example"), "{last}");
 }

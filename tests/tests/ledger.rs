@@ -3,12 +3,12 @@
 //! Several clients send numbered messages and try again as mail servers do; the node is killed with `kill -9` and started
 //! again at random; destinations refuse, defer, break off in the middle of DATA, and fall silent. In the end each accepted
 //! recipient has exactly one terminal outcome and arrived at least once; duplicates are counted and explained.
-//! LEDGER_MESSAGES and LEDGER_KILLS make it longer.
+//! LEDGER_MESSAGES and LEDGER_KILLS make it longer; LEDGER_MINUTES spreads them over a time (tests/long).
 
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mailweir_tests::mailweir::{Mailweir, Setup};
 use mailweir_tests::sink::Sink;
@@ -41,6 +41,8 @@ fn number(name: &str, default: usize) -> usize {
 fn nothing_that_was_accepted_is_lost_however_often_it_is_killed() {
     let messages = number("LEDGER_MESSAGES", 1600);
     let kills = number("LEDGER_KILLS", 10);
+    let (began, time) = (Instant::now(), Duration::from_secs(60 * number("LEDGER_MINUTES", 0) as u64));
+    let due = |n: usize| began + time.mul_f64(n as f64 / messages as f64);
     let sink = Sink::start();
     let delivery =
         format!("relay_host = \"127.0.0.1:{}\"\nretry = [\"1s\"]\ndata_timeout = \"3s\"", sink.port);
@@ -54,6 +56,7 @@ fn nothing_that_was_accepted_is_lost_however_often_it_is_killed() {
             let (ledger, done) = (&ledger, &done);
             scope.spawn(move || {
                 for n in (client..messages).step_by(CLIENTS) {
+                    std::thread::park_timeout(due(n).saturating_duration_since(Instant::now()));
                     let entry = send_until_accepted(port, n);
                     ledger.lock().expect("ledger").insert(n, entry);
                     done.fetch_add(1, Ordering::Relaxed);
@@ -77,7 +80,8 @@ fn nothing_that_was_accepted_is_lost_however_often_it_is_killed() {
     let ledger = ledger.into_inner().expect("ledger");
     assert_eq!(ledger.len(), messages);
     assert!(killed + 2 >= kills, "killed {killed} times only");
-    check(&node, &sink, &ledger, killed);
+    // What waits for a receiver that fell silent takes its time, the more of it the longer this went on.
+    check(&node, &sink, &ledger, killed, Duration::from_secs(120) + time / 2);
     assert_eq!(node.terminate(), Some(0));
 }
 
@@ -132,8 +136,8 @@ fn try_once(port: u16, to: &str, message: &[u8], sent: &mut bool) -> std::io::Re
     client.reply()
 }
 
-fn check(node: &Mailweir, sink: &Sink, ledger: &HashMap<usize, Entry>, killed: usize) {
-    let lines = node.wait_for_outcomes(ledger.len(), Duration::from_secs(120));
+fn check(node: &Mailweir, sink: &Sink, ledger: &HashMap<usize, Entry>, killed: usize, limit: Duration) {
+    let lines = node.wait_for_outcomes(ledger.len(), limit);
     let mut by_message: HashMap<String, Vec<(String, String)>> = HashMap::new();
     for line in &lines {
         let text = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
