@@ -114,6 +114,7 @@ impl Site {
             node: "node1".into(),
             hostname: "smtp.hoster.example".into(),
             database,
+            clickhouse: None,
             default_abuse_address: Some(mailbox("default@hoster.example")),
             report_from: mailbox("postmaster@smtp.hoster.example"),
             keep: 90 * DAY,

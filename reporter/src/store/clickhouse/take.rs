@@ -1,0 +1,124 @@
+//! A batch into the table: what is known of its messages, the rows that follow, and the offsets behind them.
+
+use std::time::Duration;
+
+use super::cut::{self, Cut, MAX_ROWS};
+use super::fold::{ERASED, Earlier, Fold};
+use super::month::{self, Month};
+use super::plain;
+use super::read;
+use super::row::{self, COLUMNS};
+use super::server::{Failure, Server};
+use crate::rows::Standing;
+use crate::store::{Batch, Inserted};
+
+/// Messages whose earlier rows one statement asks for.
+const ASKED: usize = 20_000;
+/// A statement with the ids of so many messages is longer than the server's default allows.
+const LONG: &[(&str, &str)] = &[("max_query_size", "16777216")];
+/// An insert that is repeated later than this may have left the deduplication window: 10,000 blocks, at most some ten a
+/// second.
+const WINDOW: Duration = Duration::from_secs(600);
+
+pub(super) fn batch(server: &Server, batch: &Batch) -> Result<Inserted, Failure> {
+    let taken = read::offsets(server)?;
+    if batch.covered.iter().any(|covered| taken.get(&covered.at).copied().unwrap_or(0) < covered.from) {
+        return Ok(Inserted::Behind);
+    }
+    for cut in cut::cuts(batch) {
+        insert(server, &cut)?;
+    }
+    write_offsets(server, batch)?;
+    Ok(Inserted::Taken)
+}
+
+fn insert(server: &Server, cut: &Cut<'_>) -> Result<(), Failure> {
+    let known = known(server, cut)?;
+    if known.is_long_inserted {
+        // The table has it, and cannot be told any more whether each view has: they are made again from the table.
+        tracing::warn!(batch = cut.name, "an insert was interrupted long ago, the sums of its month are made again");
+        return month::rebuild(server, Month(cut.month));
+    }
+    let mut fold = Fold::after(known.earlier, cut.at.topic);
+    let mut rows = Vec::with_capacity(cut.changes.len());
+    for change in &cut.changes {
+        fold.rows(change, &mut rows);
+    }
+    for (part, rows) in rows.chunks(MAX_ROWS).enumerate() {
+        let mut bytes = Vec::with_capacity(rows.len() * 400);
+        for row in rows {
+            row.encode(&cut.name, &mut bytes);
+        }
+        let token = format!("{}/{part}", cut.name);
+        server.insert(&format!("outcomes ({COLUMNS})"), &bytes, Some(&token))?;
+    }
+    Ok(())
+}
+
+struct Known {
+    earlier: Vec<Earlier>,
+    /// Rows of this very insert stand in the table since longer than the deduplication window surely reaches.
+    is_long_inserted: bool,
+}
+
+/// What the table has of the messages of `cut`. Rows of the insert itself do not count: after a crash they may be there,
+/// and it must come to the same rows again.
+fn known(server: &Server, cut: &Cut<'_>) -> Result<Known, Failure> {
+    let mut ids: Vec<String> = cut.changes.iter().map(|change| change.message.id.to_string()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let topic = cut.at.topic.name();
+    let month = cut.month;
+    let mut known = Known { earlier: Vec::new(), is_long_inserted: false };
+    for ids in ids.chunks(ASKED) {
+        let list = ids.join("','");
+        let sql = format!(
+            "SELECT message_id, event_id, topic = '{topic}', recipient, toString(outcome), at, log_offset, forward_path, \
+             destination, identity, reverse_path, batch = '{}', toInt64(now()) - toInt64(inserted_at) FROM outcomes \
+             WHERE toYYYYMM(fromUnixTimestamp64Milli(accepted_at, 'UTC')) = {month} AND message_id IN ('{list}') \
+             AND (topic = '{topic}' OR forward_path = '{ERASED}' OR identity = '{ERASED}' OR reverse_path = '{ERASED}')",
+            cut.name
+        );
+        for row in server.ask::<KnownRow>(&plain(sql), LONG)? {
+            known.add(row);
+        }
+    }
+    Ok(known)
+}
+
+type KnownRow = (String, String, u8, u32, String, i64, u64, String, String, String, String, u8, i64);
+
+impl Known {
+    fn add(&mut self, row: KnownRow) {
+        let (message_id, event_id, same_topic, recipient, outcome, at, offset, ..) = row;
+        let (.., forward_path, destination, identity, reverse_path, is_mine, age) = row;
+        let is_mine = is_mine != 0;
+        self.is_long_inserted |= is_mine && age > WINDOW.as_secs() as i64;
+        self.earlier.push(Earlier {
+            message_id,
+            event_id,
+            same_topic: same_topic != 0 && !is_mine,
+            recipient,
+            outcome: Standing::parse(&outcome),
+            order: (at, offset),
+            forward_path,
+            destination,
+            identity,
+            reverse_path,
+        });
+    }
+}
+
+/// After the rows: a crash between the two leaves the offset behind, and the same insert is repeated.
+fn write_offsets(server: &Server, batch: &Batch) -> Result<(), Failure> {
+    let mut bytes = Vec::new();
+    for covered in &batch.covered {
+        row::text(&mut bytes, covered.at.topic.name());
+        bytes.extend(covered.at.partition.to_le_bytes());
+        bytes.extend(covered.next.to_le_bytes());
+    }
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    server.insert("offsets (topic, log_partition, next)", &bytes, None)
+}
