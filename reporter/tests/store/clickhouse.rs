@@ -23,5 +23,5 @@ fn open(target: &Target) -> Arc<dyn StatsStore> {
 #[test]
 fn follows_the_rules_of_every_store() {
     let server = Server::shared();
-    suite::all(&|| open(&server.new_database()));
+    suite::all(&|| open(&server.new_database()), 12);
 }

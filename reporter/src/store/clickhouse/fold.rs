@@ -98,7 +98,8 @@ impl Fold {
         }
         let before = out.len();
         if let Some(standing) = change.whole_message {
-            let held = message.recipients.iter_mut().filter(|(_, r)| r.standing == Some(Standing::Quarantined));
+            let held =
+                message.recipients.iter_mut().filter(|(_, r)| r.standing == Some(Standing::Quarantined));
             out.extend(held.map(|(index, recipient)| moved(change, *index, recipient, standing)));
         }
         for told in &change.recipients {

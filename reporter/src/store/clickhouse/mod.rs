@@ -12,6 +12,7 @@ mod row;
 mod schema;
 mod server;
 mod take;
+mod target;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,23 +29,10 @@ use crate::Error;
 use server::{Failure, Server};
 
 pub use month::Month;
+pub use target::Target;
 
-/// Where the server is and who asks.
-#[derive(Clone)]
-pub struct Target {
-    /// `http://host:port/`.
-    pub url: String,
-    pub database: String,
-    pub user: String,
-    pub password: String,
-}
-
-impl std::fmt::Debug for Target {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}{} as {}", self.url, self.database, self.user)
-    }
-}
-
+/// Most events are about one recipient, so that most batches are one insert.
+const RECORDS: usize = cut::MAX_ROWS / 2;
 /// A few large inserts cost the server far less than many small ones.
 const GATHER: Duration = Duration::from_secs(2);
 /// Rows are deleted when that much more time is over: each time the parts they stand in are written anew.
@@ -99,7 +87,7 @@ impl ClickHouseStore {
 
 impl StatsStore for ClickHouseStore {
     fn batching(&self) -> Batching {
-        Batching { is_planned: true, records: cut::MAX_ROWS, gather: GATHER }
+        Batching { is_planned: true, records: RECORDS, gather: GATHER }
     }
 
     fn insert(&self, batch: &Batch) -> Result<Inserted, Error> {
@@ -112,7 +100,8 @@ impl StatsStore for ClickHouseStore {
     }
 
     fn log(&self, filter: &LogFilter) -> Result<Vec<LogLine>, Error> {
-        let lines: Vec<read::LogRow> = self.with(|server| server.ask(&sql::log(filter), read::AS_IT_STANDS))?;
+        let lines: Vec<read::LogRow> =
+            self.with(|server| server.ask(&sql::log(filter), read::AS_IT_STANDS))?;
         Ok(lines.into_iter().map(read::log_line).collect())
     }
 

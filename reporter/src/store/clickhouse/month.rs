@@ -67,7 +67,8 @@ fn replace(server: &Server, table: &str, month: Month) -> Result<(), Failure> {
     let Some((select,)) = select.into_iter().next() else {
         return Err(Failure::NoSchema(format!("view {table}_view is not there")));
     };
-    let only = format!("{{'{database}.outcomes': '{}'}}", in_month("accepted_at", month).replace('\'', "\\'"));
+    let only =
+        format!("{{'{database}.outcomes': '{}'}}", in_month("accepted_at", month).replace('\'', "\\'"));
     let settings = [("final", "1"), ("additional_table_filters", only.as_str())];
     server.run(&format!("INSERT INTO {scratch} {select}"), &settings)?;
     let partition = month.0;

@@ -84,7 +84,8 @@ impl Row<'_> {
 
     pub(super) fn encode(&self, batch: &str, out: &mut Vec<u8>) {
         let (message, position) = (&self.change.message, self.change.position);
-        let unless_erased = |text: Option<&str>| if self.is_erased { "" } else { text.unwrap_or_default() }.to_owned();
+        let unless_erased =
+            |text: Option<&str>| if self.is_erased { "" } else { text.unwrap_or_default() }.to_owned();
         text(out, &message.id.to_string());
         out.extend(self.recipient.to_le_bytes());
         text(out, &self.change.event_id);

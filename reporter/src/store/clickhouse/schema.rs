@@ -72,7 +72,9 @@ fn keep_for(server: &Server, keep: Duration) -> Result<(), Error> {
     let wanted = format!("toIntervalDay({days})");
     for (table, age) in AGED {
         let engine = Statement {
-            sql: format!("SELECT engine_full FROM system.tables WHERE database = currentDatabase() AND name = '{table}'"),
+            sql: format!(
+                "SELECT engine_full FROM system.tables WHERE database = currentDatabase() AND name = '{table}'"
+            ),
             values: Vec::new(),
         };
         let rows: Vec<(String,)> = server.ask(&engine, &[])?;
@@ -95,7 +97,8 @@ mod tests {
     fn every_statement_can_be_run_again() {
         for statement in MIGRATIONS.iter().flat_map(|text| statements(text)) {
             let code: String = statement.lines().filter(|line| !line.starts_with("--")).collect();
-            let again = ["CREATE TABLE IF NOT EXISTS ", "CREATE MATERIALIZED VIEW IF NOT EXISTS ", "ALTER TABLE "];
+            let again =
+                ["CREATE TABLE IF NOT EXISTS ", "CREATE MATERIALIZED VIEW IF NOT EXISTS ", "ALTER TABLE "];
             assert!(again.iter().any(|start| code.starts_with(start)), "{code}");
             assert!(!code.contains("DROP"), "{code}");
         }

@@ -81,7 +81,8 @@ impl Server {
         let sql = format!("{} FORMAT JSONCompactEachRow", with_parameters(statement));
         let body = self.send(&[], sql.as_bytes(), settings, &statement.values)?;
         let line = |line: &str| {
-            serde_json::from_str(line).map_err(|error| Failure::Refused(format!("cannot be read: {error}: {line}")))
+            serde_json::from_str(line)
+                .map_err(|error| Failure::Refused(format!("cannot be read: {error}: {line}")))
         };
         body.lines().map(line).collect()
     }
@@ -162,7 +163,9 @@ fn with_parameters(statement: &Statement) -> String {
 fn parameter(value: &Value) -> String {
     match value {
         Value::Integer(number) => number.to_string(),
-        Value::Text(text) => text.replace('\\', "\\\\").replace('\t', "\\t").replace('\n', "\\n").replace('\0', "\\0"),
+        Value::Text(text) => {
+            text.replace('\\', "\\\\").replace('\t', "\\t").replace('\n', "\\n").replace('\0', "\\0")
+        }
     }
 }
 

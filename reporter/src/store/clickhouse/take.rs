@@ -36,7 +36,10 @@ fn insert(server: &Server, cut: &Cut<'_>) -> Result<(), Failure> {
     let known = known(server, cut)?;
     if known.is_long_inserted {
         // The table has it, and cannot be told any more whether each view has: they are made again from the table.
-        tracing::warn!(batch = cut.name, "an insert was interrupted long ago, the sums of its month are made again");
+        tracing::warn!(
+            batch = cut.name,
+            "an insert was interrupted long ago, the sums of its month are made again"
+        );
         return month::rebuild(server, Month(cut.month));
     }
     let mut fold = Fold::after(known.earlier, cut.at.topic);
