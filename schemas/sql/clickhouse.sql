@@ -13,7 +13,7 @@ CREATE TABLE IF NOT EXISTS outcomes
     log_partition     UInt32                      CODEC(T64, ZSTD(1)),
     log_offset        UInt64                      CODEC(Delta, ZSTD(1)),
     batch             LowCardinality(String),
-    inserted_at       DateTime('UTC')             DEFAULT now() CODEC(Delta, ZSTD(1)),
+    inserted_at       DateTime64(3, 'UTC')        DEFAULT now64(3) CODEC(Delta, ZSTD(1)),
     at                Int64                       CODEC(Delta, ZSTD(1)),
     accepted_at       Int64                       CODEC(Delta, ZSTD(1)),
     outcome           Enum8('none' = 0, 'quarantined' = 1, 'queued' = 2, 'delivered' = 3, 'failed' = 4, 'removed' = 5),
@@ -190,3 +190,13 @@ CREATE TABLE IF NOT EXISTS offsets
 )
 ENGINE = ReplacingMergeTree(written_at)
 ORDER BY (topic, log_partition);
+
+-- When a month was made again from `outcomes`: the deduplication windows know nothing of what was inserted before.
+CREATE TABLE IF NOT EXISTS rebuilds
+(
+    month UInt32,
+    began DateTime64(3, 'UTC'),
+    ended DateTime64(3, 'UTC') DEFAULT now64(3)
+)
+ENGINE = MergeTree
+ORDER BY (month, ended);

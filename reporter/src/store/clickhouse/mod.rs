@@ -4,6 +4,7 @@
 //! is, and its rows depend on that stretch and what came before it alone: an insert whose fate is unknown is repeated,
 //! and the server passes over what it has, in the table and in each view by itself.
 
+mod again;
 mod cut;
 mod fold;
 mod month;
@@ -133,7 +134,7 @@ impl StatsStore for ClickHouseStore {
             rows += self.with(|server| read::count(server, table, &format!("{age} < {below}"), &[]))?;
             let sql = format!("DELETE FROM {table} WHERE {age} < {below}");
             if rows > 0 {
-                self.with(|server| server.run(&sql, month::AT_ONCE))?;
+                self.with(|server| server.rewrite(&sql, &[]))?;
             }
         }
         if rows > 0 {

@@ -9,9 +9,6 @@ use super::server::{Failure, Server};
 use crate::Error;
 use crate::store::sql::{Statement, Value};
 
-/// Mutations are over when the answer comes.
-pub(super) const AT_ONCE: &[(&str, &str)] = &[("mutations_sync", "2"), ("lightweight_deletes_sync", "2")];
-
 /// Tables made of `outcomes`, each by the view named after it.
 const MADE: [&str; 4] = ["recipients", "hourly", "latency_hourly", "events"];
 
@@ -41,12 +38,17 @@ impl FromStr for Month {
 /// Makes everything of one month again from `outcomes`. Each table changes at once; readers see the old or the new one.
 pub(super) fn rebuild(server: &Server, month: Month) -> Result<(), Failure> {
     for _ in 0..TRIES {
+        let began = server.now()?;
         for table in MADE {
             replace(server, table, month)?;
         }
         // Another reporter's insert that came between reading and replacing is missing: its sums tell.
         if sums(server, "outcomes", month)? == sums(server, "hourly", month)? {
-            return Ok(());
+            let sql = format!(
+                "INSERT INTO rebuilds (month, began) SELECT {}, fromUnixTimestamp64Milli({began}, 'UTC')",
+                month.0
+            );
+            return server.run(&sql, &[]);
         }
     }
     Err(Failure::Refused(format!(
@@ -70,12 +72,12 @@ fn replace(server: &Server, table: &str, month: Month) -> Result<(), Failure> {
     let only =
         format!("{{'{database}.outcomes': '{}'}}", in_month("accepted_at", month).replace('\'', "\\'"));
     let settings = [("final", "1"), ("additional_table_filters", only.as_str())];
-    server.run(&format!("INSERT INTO {scratch} {select}"), &settings)?;
+    server.rewrite(&format!("INSERT INTO {scratch} {select}"), &settings)?;
     let partition = month.0;
     if read::count(server, &scratch, "1", &[])? == 0 {
-        server.run(&format!("ALTER TABLE {table} DROP PARTITION {partition}"), AT_ONCE)?;
+        server.rewrite(&format!("ALTER TABLE {table} DROP PARTITION {partition}"), &[])?;
     } else {
-        server.run(&format!("ALTER TABLE {table} REPLACE PARTITION {partition} FROM {scratch}"), AT_ONCE)?;
+        server.rewrite(&format!("ALTER TABLE {table} REPLACE PARTITION {partition} FROM {scratch}"), &[])?;
     }
     server.run(&format!("DROP TABLE {scratch} SYNC"), &[])
 }
@@ -136,7 +138,7 @@ pub(super) fn erase(server: &Server, address: &str) -> Result<usize, Failure> {
         set.join(", "),
         ADDRESS_COLUMNS.map(is).join(" OR ")
     );
-    server.run(&sql, AT_ONCE)?;
+    server.rewrite(&sql, &[])?;
     for month in months {
         rebuild(server, Month(month))?;
     }

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use super::Target;
+use super::{Target, plain};
 use crate::Error;
 use crate::store::sql::{Statement, Value};
 
 const CONNECT: Duration = Duration::from_secs(5);
-/// For one statement; a month of outcomes is rebuilt within.
-const ANSWER: Duration = Duration::from_secs(3600);
+/// For one statement of mail's way: a server that hangs must not hold up the end of the process.
+pub(super) const UNANSWERED: Duration = Duration::from_secs(30);
+/// For one that rewrites a month.
+const LONG: Duration = Duration::from_secs(3600);
 
 /// ClickHouse's own numbers of what went wrong.
 const UNKNOWN_TABLE: &str = "60";
@@ -35,11 +37,8 @@ pub(super) enum Failure {
 
 impl Server {
     pub(super) fn new(target: Target) -> Self {
-        let config = ureq::Agent::config_builder()
-            .timeout_connect(Some(CONNECT))
-            .timeout_global(Some(ANSWER))
-            .http_status_as_error(false)
-            .build();
+        let config =
+            ureq::Agent::config_builder().timeout_connect(Some(CONNECT)).http_status_as_error(false).build();
         Server { agent: config.into(), target }
     }
 
@@ -49,12 +48,25 @@ impl Server {
 
     /// A statement without an answer that matters.
     pub(super) fn run(&self, sql: &str, settings: &[(&str, &str)]) -> Result<(), Failure> {
-        self.send(&[], sql.as_bytes(), settings, &[]).map(drop)
+        self.send(&[], sql.as_bytes(), settings, &[], UNANSWERED).map(drop)
+    }
+
+    /// A statement that rewrites what stands on disk, and is over when the answer comes.
+    pub(super) fn rewrite(&self, sql: &str, settings: &[(&str, &str)]) -> Result<(), Failure> {
+        let synchronous = [("mutations_sync", "2"), ("lightweight_deletes_sync", "2")];
+        let settings: Vec<_> = synchronous.iter().chain(settings).copied().collect();
+        self.send(&[], sql.as_bytes(), &settings, &[], LONG).map(drop)
+    }
+
+    /// By the server's clock, in milliseconds since 1970.
+    pub(super) fn now(&self) -> Result<i64, Failure> {
+        let rows: Vec<(i64,)> = self.ask(&plain("SELECT toUnixTimestamp64Milli(now64(3))"), &[])?;
+        rows.first().map(|(now,)| *now).ok_or_else(|| Failure::Refused("it does not know the time".into()))
     }
 
     /// Outside any database, which may not be there yet.
     pub(super) fn run_without_database(&self, sql: &str) -> Result<(), Failure> {
-        self.send(&[], sql.as_bytes(), &[("database", "")], &[]).map(drop)
+        self.send(&[], sql.as_bytes(), &[("database", "")], &[], UNANSWERED).map(drop)
     }
 
     /// Rows in RowBinary, as one block: they stand in the table all or not at all, and once for each token.
@@ -69,7 +81,7 @@ impl Server {
         if let Some(token) = token {
             settings.extend([("insert_deduplicate", "1"), ("insert_deduplication_token", token)]);
         }
-        self.send(&[("query", &sql)], rows, &settings, &[]).map(drop)
+        self.send(&[("query", &sql)], rows, &settings, &[], UNANSWERED).map(drop)
     }
 
     /// The rows of an answer, each a tuple in the order of its columns.
@@ -79,7 +91,7 @@ impl Server {
         settings: &[(&str, &str)],
     ) -> Result<Vec<T>, Failure> {
         let sql = format!("{} FORMAT JSONCompactEachRow", with_parameters(statement));
-        let body = self.send(&[], sql.as_bytes(), settings, &statement.values)?;
+        let body = self.send(&[], sql.as_bytes(), settings, &statement.values, UNANSWERED)?;
         let line = |line: &str| {
             serde_json::from_str(line)
                 .map_err(|error| Failure::Refused(format!("cannot be read: {error}: {line}")))
@@ -93,10 +105,14 @@ impl Server {
         body: &[u8],
         settings: &[(&str, &str)],
         values: &[Value],
+        patience: Duration,
     ) -> Result<String, Failure> {
         let mut request = self
             .agent
             .post(&self.target.url)
+            .config()
+            .timeout_global(Some(patience))
+            .build()
             .header("X-ClickHouse-User", &self.target.user)
             .header("X-ClickHouse-Key", &self.target.password)
             .query("wait_end_of_query", "1")

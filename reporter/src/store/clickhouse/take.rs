@@ -1,7 +1,6 @@
 //! A batch into the table: what is known of its messages, the rows that follow, and the offsets behind them.
 
-use std::time::Duration;
-
+use super::again::{self, Again};
 use super::cut::{self, Cut, MAX_ROWS};
 use super::fold::{ERASED, Earlier, Fold};
 use super::month::{self, Month};
@@ -16,9 +15,6 @@ use crate::store::{Batch, Inserted};
 const ASKED: usize = 20_000;
 /// A statement with the ids of so many messages is longer than the server's default allows.
 const LONG: &[(&str, &str)] = &[("max_query_size", "16777216")];
-/// An insert that is repeated later than this may have left the deduplication window: 10,000 blocks, at most some ten a
-/// second.
-const WINDOW: Duration = Duration::from_secs(600);
 
 pub(super) fn batch(server: &Server, batch: &Batch) -> Result<Inserted, Failure> {
     let taken = read::offsets(server)?;
@@ -34,13 +30,18 @@ pub(super) fn batch(server: &Server, batch: &Batch) -> Result<Inserted, Failure>
 
 fn insert(server: &Server, cut: &Cut<'_>) -> Result<(), Failure> {
     let known = known(server, cut)?;
-    if known.is_long_inserted {
-        // The table has it, and cannot be told any more whether each view has: they are made again from the table.
-        tracing::warn!(
-            batch = cut.name,
-            "an insert was interrupted long ago, the sums of its month are made again"
-        );
-        return month::rebuild(server, Month(cut.month));
+    if let Some(inserted) = known.inserted {
+        match again::ask(server, Month(cut.month), inserted)? {
+            Again::Insert => {}
+            Again::Nothing => return Ok(()),
+            Again::Rebuild => {
+                tracing::warn!(
+                    batch = cut.name,
+                    "an insert was interrupted, the sums of its month are made again"
+                );
+                return month::rebuild(server, Month(cut.month));
+            }
+        }
     }
     let mut fold = Fold::after(known.earlier, cut.at.topic);
     let mut rows = Vec::with_capacity(cut.changes.len());
@@ -60,8 +61,8 @@ fn insert(server: &Server, cut: &Cut<'_>) -> Result<(), Failure> {
 
 struct Known {
     earlier: Vec<Earlier>,
-    /// Rows of this very insert stand in the table since longer than the deduplication window surely reaches.
-    is_long_inserted: bool,
+    /// When rows of this very insert came into the table, if they did.
+    inserted: Option<i64>,
 }
 
 /// What the table has of the messages of `cut`. Rows of the insert itself do not count: after a crash they may be there,
@@ -72,12 +73,12 @@ fn known(server: &Server, cut: &Cut<'_>) -> Result<Known, Failure> {
     ids.dedup();
     let topic = cut.at.topic.name();
     let month = cut.month;
-    let mut known = Known { earlier: Vec::new(), is_long_inserted: false };
+    let mut known = Known { earlier: Vec::new(), inserted: None };
     for ids in ids.chunks(ASKED) {
         let list = ids.join("','");
         let sql = format!(
             "SELECT message_id, event_id, topic = '{topic}', recipient, toString(outcome), at, log_offset, forward_path, \
-             destination, identity, reverse_path, batch = '{}', toInt64(now()) - toInt64(inserted_at) FROM outcomes \
+             destination, identity, reverse_path, batch = '{}', toUnixTimestamp64Milli(inserted_at) FROM outcomes \
              WHERE toYYYYMM(fromUnixTimestamp64Milli(accepted_at, 'UTC')) = {month} AND message_id IN ('{list}') \
              AND (topic = '{topic}' OR forward_path = '{ERASED}' OR identity = '{ERASED}' OR reverse_path = '{ERASED}')",
             cut.name
@@ -94,9 +95,11 @@ type KnownRow = (String, String, u8, u32, String, i64, u64, String, String, Stri
 impl Known {
     fn add(&mut self, row: KnownRow) {
         let (message_id, event_id, same_topic, recipient, outcome, at, offset, ..) = row;
-        let (.., forward_path, destination, identity, reverse_path, is_mine, age) = row;
+        let (.., forward_path, destination, identity, reverse_path, is_mine, inserted) = row;
         let is_mine = is_mine != 0;
-        self.is_long_inserted |= is_mine && age > WINDOW.as_secs() as i64;
+        if is_mine {
+            self.inserted = self.inserted.min(Some(inserted)).or(Some(inserted));
+        }
         self.earlier.push(Earlier {
             message_id,
             event_id,
