@@ -12,6 +12,7 @@ use eventlog::embedded::{EmbeddedConfig, EmbeddedLog};
 use eventlog::{Clock, Log, ManualClock, NewRecord, TailFrom, bodies};
 use http_body_util::BodyExt;
 use prometheus_client::registry::Registry;
+use reporter::store::clickhouse::Target;
 use reporter::store::query::StatsLine;
 use reporter::{Config, Metrics, StatsStore};
 use schemas::attempt::AttemptEvent;
@@ -26,6 +27,8 @@ use tower::ServiceExt;
 use crate::events::{START, mailbox};
 
 pub const DAY: Duration = Duration::from_secs(24 * 3600);
+/// The server has a clock of its own, which no test turns: its rows must not be old by that one.
+pub const KEEP_ON_CLICKHOUSE: Duration = Duration::from_secs(15 * 365 * 24 * 3600);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub struct Site {
@@ -108,16 +111,24 @@ impl Site {
     }
 
     pub fn start_on(&self, log: Log, database: PathBuf) -> Reporter {
+        self.start_with(log, database, None)
+    }
+
+    pub fn start_on_clickhouse(&self, log: Log, target: &Target) -> Reporter {
+        self.start_with(log, self.database(), Some(target.clone()))
+    }
+
+    fn start_with(&self, log: Log, database: PathBuf, clickhouse: Option<Target>) -> Reporter {
         let shutdown = CancellationToken::new();
         let settings = eventlog::view::settings(Arc::clone(&log), shutdown.clone());
         let config = Config {
             node: "node1".into(),
             hostname: "smtp.hoster.example".into(),
             database,
-            clickhouse: None,
             default_abuse_address: Some(mailbox("default@hoster.example")),
             report_from: mailbox("postmaster@smtp.hoster.example"),
-            keep: 90 * DAY,
+            keep: if clickhouse.is_some() { KEEP_ON_CLICKHOUSE } else { 90 * DAY },
+            clickhouse,
         };
         let metrics = Metrics::new(&mut Registry::default());
         let store = reporter::open_store(&config).unwrap();

@@ -1,12 +1,14 @@
 //! A batch into the table: what is known of its messages, the rows that follow, and the offsets behind them.
 
+use std::collections::HashSet;
+
 use super::again::{self, Again};
 use super::cut::{self, Cut, MAX_ROWS};
 use super::fold::{ERASED, Earlier, Fold};
 use super::month::{self, Month};
 use super::plain;
 use super::read;
-use super::row::{self, COLUMNS};
+use super::row::{self, COLUMNS, Row};
 use super::server::{Failure, Server};
 use crate::rows::Standing;
 use crate::store::{Batch, Inserted};
@@ -30,24 +32,30 @@ pub(super) fn batch(server: &Server, batch: &Batch) -> Result<Inserted, Failure>
 
 fn insert(server: &Server, cut: &Cut<'_>) -> Result<(), Failure> {
     let known = known(server, cut)?;
-    if let Some(inserted) = known.inserted {
-        match again::ask(server, Month(cut.month), inserted)? {
-            Again::Insert => {}
-            Again::Nothing => return Ok(()),
-            Again::Rebuild => {
-                tracing::warn!(
-                    batch = cut.name,
-                    "an insert was interrupted, the sums of its month are made again"
-                );
-                return month::rebuild(server, Month(cut.month));
-            }
-        }
-    }
+    let again = match known.inserted {
+        Some(inserted) => again::ask(server, Month(cut.month), inserted)?,
+        None => Again::Insert,
+    };
     let mut fold = Fold::after(known.earlier, cut.at.topic);
     let mut rows = Vec::with_capacity(cut.changes.len());
     for change in &cut.changes {
         fold.rows(change, &mut rows);
     }
+    if again == Again::Insert {
+        return send(server, cut, &rows);
+    }
+    // Of an insert in several parts some may be missing. What is there stays as it is, with the time it came.
+    rows.retain(|row| !known.mine.contains(&key(row)));
+    if again == Again::Nothing && rows.is_empty() {
+        return Ok(());
+    }
+    tracing::warn!(batch = cut.name, "an insert was interrupted, the sums of its month are made again");
+    send(server, cut, &rows)?;
+    month::rebuild(server, Month(cut.month))
+}
+
+/// Each part is one block, with a name that the same rows always have.
+fn send(server: &Server, cut: &Cut<'_>, rows: &[Row<'_>]) -> Result<(), Failure> {
     for (part, rows) in rows.chunks(MAX_ROWS).enumerate() {
         let mut bytes = Vec::with_capacity(rows.len() * 400);
         for row in rows {
@@ -59,10 +67,18 @@ fn insert(server: &Server, cut: &Cut<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
+type Key = (String, u32, String);
+
+fn key(row: &Row<'_>) -> Key {
+    (row.change.message.id.to_string(), row.recipient, row.change.event_id.clone())
+}
+
 struct Known {
     earlier: Vec<Earlier>,
     /// When rows of this very insert came into the table, if they did.
     inserted: Option<i64>,
+    /// Those rows.
+    mine: HashSet<Key>,
 }
 
 /// What the table has of the messages of `cut`. Rows of the insert itself do not count: after a crash they may be there,
@@ -73,7 +89,7 @@ fn known(server: &Server, cut: &Cut<'_>) -> Result<Known, Failure> {
     ids.dedup();
     let topic = cut.at.topic.name();
     let month = cut.month;
-    let mut known = Known { earlier: Vec::new(), inserted: None };
+    let mut known = Known { earlier: Vec::new(), inserted: None, mine: HashSet::new() };
     for ids in ids.chunks(ASKED) {
         let list = ids.join("','");
         let sql = format!(
@@ -99,6 +115,7 @@ impl Known {
         let is_mine = is_mine != 0;
         if is_mine {
             self.inserted = self.inserted.min(Some(inserted)).or(Some(inserted));
+            self.mine.insert((message_id.clone(), recipient, event_id.clone()));
         }
         self.earlier.push(Earlier {
             message_id,
