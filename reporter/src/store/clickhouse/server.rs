@@ -69,7 +69,8 @@ impl Server {
         self.send(&[], sql.as_bytes(), &[("database", "")], &[], UNANSWERED).map(drop)
     }
 
-    /// Rows in RowBinary, as one block: they stand in the table all or not at all, and once for each token.
+    /// Rows in RowBinary, as one block: they stand in the table all or not at all, and once for each token; without one,
+    /// as often as they are sent.
     pub(super) fn insert(&self, into: &str, rows: &[u8], token: Option<&str>) -> Result<(), Failure> {
         let sql = format!("INSERT INTO {into} FORMAT RowBinary");
         let mut settings = vec![
@@ -78,8 +79,11 @@ impl Server {
             // One block: no cut by size, which would give one token to several.
             ("min_insert_block_size_bytes", "0"),
         ];
-        if let Some(token) = token {
-            settings.extend([("insert_deduplicate", "1"), ("insert_deduplication_token", token)]);
+        match token {
+            Some(token) => {
+                settings.extend([("insert_deduplicate", "1"), ("insert_deduplication_token", token)]);
+            }
+            None => settings.push(("insert_deduplicate", "0")),
         }
         self.send(&[("query", &sql)], rows, &settings, &[], UNANSWERED).map(drop)
     }

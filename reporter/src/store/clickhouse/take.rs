@@ -42,7 +42,7 @@ fn insert(server: &Server, cut: &Cut<'_>) -> Result<(), Failure> {
         fold.rows(change, &mut rows);
     }
     if again == Again::Insert {
-        return send(server, cut, &rows);
+        return send(server, cut, &rows, Some(&cut.name));
     }
     // Of an insert in several parts some may be missing. What is there stays as it is, with the time it came.
     rows.retain(|row| !known.mine.contains(&key(row)));
@@ -50,19 +50,19 @@ fn insert(server: &Server, cut: &Cut<'_>) -> Result<(), Failure> {
         return Ok(());
     }
     tracing::warn!(batch = cut.name, "an insert was interrupted, the sums of its month are made again");
-    send(server, cut, &rows)?;
+    send(server, cut, &rows, None)?;
     month::rebuild(server, Month(cut.month))
 }
 
-/// Each part is one block, with a name that the same rows always have.
-fn send(server: &Server, cut: &Cut<'_>, rows: &[Row<'_>]) -> Result<(), Failure> {
+/// Each part is one block; `name`: by which the server knows the same rows when they come again.
+fn send(server: &Server, cut: &Cut<'_>, rows: &[Row<'_>], name: Option<&str>) -> Result<(), Failure> {
     for (part, rows) in rows.chunks(MAX_ROWS).enumerate() {
         let mut bytes = Vec::with_capacity(rows.len() * 400);
         for row in rows {
             row.encode(&cut.name, &mut bytes);
         }
-        let token = format!("{}/{part}", cut.name);
-        server.insert(&format!("outcomes ({COLUMNS})"), &bytes, Some(&token))?;
+        let token = name.map(|name| format!("{name}/{part}"));
+        server.insert(&format!("outcomes ({COLUMNS})"), &bytes, token.as_deref())?;
     }
     Ok(())
 }
