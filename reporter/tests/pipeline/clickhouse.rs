@@ -8,6 +8,7 @@ use std::time::Duration;
 use eventlog::NewRecord;
 use schemas::Topic;
 use schemas::plan::Plan;
+use serde_json::json;
 
 use crate::faulty::FaultyLog;
 use crate::server::Server;
@@ -123,5 +124,26 @@ async fn what_is_older_than_its_time_goes() {
     assert_eq!(reporter.sums().await, expected(20));
     site.clock.advance(2 * DAY);
     reporter.until_sums(|sums| sums.messages == 0).await;
+    reporter.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_administrator_has_a_month_made_again_and_an_address_erased() {
+    let (site, server) = (Site::open(), Server::shared());
+    let target = server.new_database();
+    let reporter = site.start_on_clickhouse(Arc::clone(&site.log), &target);
+    send(&site, 0..30).await;
+    until(&reporter, 30).await;
+    server.ask(&format!("TRUNCATE TABLE {}.hourly", target.database));
+    let (status, _) = reporter.post("/v1/statistics/rebuild", json!({"month": "2026-11"})).await;
+    assert_eq!(status, 200);
+    until(&reporter, 30).await;
+    let (status, error) = reporter.post("/v1/statistics/rebuild", json!({"month": "November"})).await;
+    assert_eq!(status, 400, "{error}");
+    let (status, answer) = reporter.post("/v1/statistics/erase", json!({"address": "a@one.example"})).await;
+    assert_eq!((status.as_u16(), &answer["rows"]), (200, &json!(30)));
+    until(&reporter, 30).await;
+    let (_, found) = reporter.get("/v1/log?recipient=a@one.example").await;
+    assert_eq!(found, json!([]));
     reporter.stop().await;
 }

@@ -65,6 +65,15 @@ impl Reporter {
         (status, serde_json::from_slice(&body).unwrap())
     }
 
+    pub async fn post(&self, path: &str, body: serde_json::Value) -> (StatusCode, serde_json::Value) {
+        let request = Request::post(path).header("content-type", "application/json");
+        let request = request.body(Body::from(body.to_string())).unwrap();
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let status = response.status();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&body).unwrap())
+    }
+
     /// The sums over everything.
     pub async fn sums(&self) -> StatsLine {
         let (status, lines) = self.get("/v1/stats").await;

@@ -154,3 +154,16 @@ async fn what_is_older_than_its_time_goes() {
     reporter.until_sums(|sums| sums.messages == 0).await;
     reporter.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_says_how_it_is_made_again() {
+    let site = Site::open();
+    let reporter = site.start();
+    let month = serde_json::json!({"month": "2026-11"});
+    let (status, error) = reporter.post("/v1/statistics/rebuild", month).await;
+    assert_eq!(status, 400);
+    assert!(
+        error["error"].as_str().unwrap().contains("move") && error.to_string().contains("statistics.sqlite")
+    );
+    reporter.stop().await;
+}

@@ -4,6 +4,7 @@
 
 mod clickhouse;
 mod events;
+mod questions;
 mod server;
 mod sqlite;
 mod suite;

@@ -106,9 +106,19 @@ impl Server {
         self.try_ask(sql).unwrap_or_else(|error| panic!("{error}: {sql}"))
     }
 
-    pub fn try_ask(&self, sql: &str) -> Result<String, String> {
+    /// The same in a database, with rows as they will be when they are merged.
+    pub fn ask_in(&self, database: &str, sql: &str) -> String {
+        self.send(&format!("&database={database}&final=1"), sql)
+            .unwrap_or_else(|error| panic!("{error}: {sql}"))
+    }
+
+    fn try_ask(&self, sql: &str) -> Result<String, String> {
+        self.send("", sql)
+    }
+
+    fn send(&self, settings: &str, sql: &str) -> Result<String, String> {
         let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-        let url = format!("http://127.0.0.1:{}/?wait_end_of_query=1", self.port);
+        let url = format!("http://127.0.0.1:{}/?wait_end_of_query=1{settings}", self.port);
         let mut response = agent.post(url).send(sql).map_err(|error| error.to_string())?;
         let text = response.body_mut().read_to_string().map_err(|error| error.to_string())?;
         if response.status().is_success() { Ok(text.trim_end().to_owned()) } else { Err(text) }
