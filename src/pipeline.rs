@@ -273,6 +273,7 @@ fn spawn_reporter(
         node: config.node.clone(),
         hostname: config.hostname.clone(),
         database: config.database.clone(),
+        clickhouse: config.clickhouse.clone(),
         default_abuse_address: config.abuse_address.clone(),
         report_from: config.report_from.clone(),
         keep: config.keep_statistics,

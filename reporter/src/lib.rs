@@ -34,8 +34,9 @@ pub use store::{StatsStore, open_store};
 pub struct Config {
     pub node: String,
     pub hostname: String,
-    /// The SQLite file.
+    /// The SQLite file; not used when there is a ClickHouse.
     pub database: PathBuf,
+    pub clickhouse: Option<store::clickhouse::Target>,
     /// Where reports go whose domain has no abuse address of its own.
     pub default_abuse_address: Option<Mailbox>,
     /// From of reports.

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use eventlog::Log;
 use serde::{Deserialize, Serialize};
@@ -39,12 +39,36 @@ struct StatsQuery {
     group_by: Group,
 }
 
-/// `GET /v1/log`, `GET /v1/stats`, `GET /v1/trace/{id}`, all JSON.
+/// What `POST /v1/statistics/rebuild` takes.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RebuildRequest {
+    /// As `2026-11`.
+    pub month: String,
+}
+
+/// What `POST /v1/statistics/erase` takes.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EraseRequest {
+    pub address: String,
+}
+
+/// The answer of `POST /v1/statistics/rebuild` (0 rows) and `erase`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RewriteAnswer {
+    /// Recipients of the message log whose rows changed.
+    pub rows: usize,
+}
+
+/// `GET /v1/log`, `/v1/stats`, `/v1/trace/{id}`, `POST /v1/statistics/rebuild`, `/v1/statistics/erase`, all JSON.
 pub fn router(store: Arc<dyn StatsStore>, log: Log) -> Router {
     Router::new()
         .route("/v1/log", get(message_log))
         .route("/v1/stats", get(statistics))
         .route("/v1/trace/{id}", get(story))
+        .route("/v1/statistics/rebuild", post(rebuild))
+        .route("/v1/statistics/erase", post(erase))
         .with_state(Context { store, log })
 }
 
@@ -98,6 +122,25 @@ async fn statistics(
     .checked()?;
     let lines = ask(&context, move |store| store.stats(&filter, group)).await?;
     Ok(Json(lines).into_response())
+}
+
+async fn rebuild(
+    State(context): State<Context>,
+    request: Result<Json<RebuildRequest>, JsonRejection>,
+) -> Result<Response, Error> {
+    let Json(request) = request.map_err(|rejection| Error::Query(rejection.body_text()))?;
+    let month = request.month.parse()?;
+    ask(&context, move |store| store.rebuild(month)).await?;
+    Ok(Json(RewriteAnswer { rows: 0 }).into_response())
+}
+
+async fn erase(
+    State(context): State<Context>,
+    request: Result<Json<EraseRequest>, JsonRejection>,
+) -> Result<Response, Error> {
+    let Json(EraseRequest { address }) = request.map_err(|rejection| Error::Query(rejection.body_text()))?;
+    let rows = ask(&context, move |store| store.erase(&address)).await?;
+    Ok(Json(RewriteAnswer { rows }).into_response())
 }
 
 async fn story(State(context): State<Context>, Path(id): Path<String>) -> Result<Response, Error> {

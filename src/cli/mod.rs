@@ -6,6 +6,7 @@ mod log;
 mod message;
 mod quarantine;
 mod queue;
+mod rewrite;
 mod senders;
 mod settings;
 mod stats;
@@ -64,6 +65,10 @@ enum Verb {
     Log(log::LogArguments),
     /// Statistics per domain, user, identity, From domain, destination or hour.
     Stats(stats::StatsArguments),
+    /// Make the statistics of a month again from what they are made of (ClickHouse).
+    Rebuild(rewrite::RebuildArguments),
+    /// Erase an address from statistics and the message log.
+    Erase(rewrite::EraseArguments),
     /// See and control what is still to be delivered.
     Queue(queue::QueueArguments),
     /// See, release, confirm or remove what was held back.
@@ -128,6 +133,8 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Trace(arguments) => message::trace(arguments).await?,
         Verb::Log(arguments) => log::log(arguments).await?,
         Verb::Stats(arguments) => stats::stats(arguments).await?,
+        Verb::Rebuild(arguments) => rewrite::rebuild(arguments).await?,
+        Verb::Erase(arguments) => rewrite::erase(arguments).await?,
         Verb::Queue(arguments) => queue::queue(arguments).await?,
         Verb::Quarantine(arguments) => quarantine::quarantine(arguments).await?,
         Verb::Held(arguments) => senders::held(arguments).await?,

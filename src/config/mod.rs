@@ -2,6 +2,7 @@
 
 mod problem;
 mod raw;
+mod statistics;
 mod validate;
 
 use std::net::SocketAddr;
@@ -31,6 +32,8 @@ pub struct Config {
     pub abuse_address: Option<Mailbox>,
     pub report_from: Mailbox,
     pub database: PathBuf,
+    /// In place of `database`.
+    pub clickhouse: Option<reporter::store::clickhouse::Target>,
     pub keep_statistics: Duration,
     pub http: Option<SocketAddr>,
     pub log_format: LogFormat,

@@ -91,6 +91,8 @@ pub(super) struct Reporter {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Statistics {
     pub clickhouse: Option<String>,
+    pub user: Option<String>,
+    pub password_file: Option<PathBuf>,
     pub database: Option<PathBuf>,
     pub keep: Option<String>,
 }
@@ -150,6 +152,8 @@ pub(super) fn known_keys() -> &'static [&'static str] {
         "abuse_address",
         "report_from",
         "clickhouse",
+        "user",
+        "password_file",
         "database",
         "keep",
         "format",

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use schemas::{Domain, Mailbox};
 
-use super::{Config, Delivery, LogFormat, Problem, raw};
+use super::{Config, Delivery, LogFormat, Problem, raw, statistics};
 
 /// Collects problems while the rest is still checked.
 struct Checker {
@@ -84,6 +84,10 @@ pub(super) fn validate(file: raw::File) -> Result<Config, Vec<Problem>> {
     );
     let keep =
         check.duration("statistics.keep", file.statistics.keep.as_deref(), Duration::from_secs(90 * 86_400));
+    let clickhouse = statistics::clickhouse(&file.statistics, keep).unwrap_or_else(|problems| {
+        check.problems.extend(problems);
+        None
+    });
     let http = file.http.map(|http| check.socket("http.bind", &http.bind));
     let log_format = log_format(&mut check, file.logging.format.as_deref());
     if !check.problems.is_empty() {
@@ -95,6 +99,7 @@ pub(super) fn validate(file: raw::File) -> Result<Config, Vec<Problem>> {
     Ok(Config {
         cluster_key_file: file.cluster_key_file.unwrap_or_else(|| data_dir.join("cluster.key")),
         database: file.statistics.database.unwrap_or_else(|| data_dir.join("statistics.sqlite")),
+        clickhouse,
         node,
         hostname,
         data_dir,
@@ -128,13 +133,6 @@ fn check_engine(check: &mut Checker, file: &raw::File) {
             "use engine = \"embedded\", which keeps the log under data_dir",
         ),
         Some(other) => check.problem("log.engine", format!("`{other}` is no engine"), "use \"embedded\""),
-    }
-    if file.statistics.clickhouse.is_some() {
-        check.problem(
-            "statistics.clickhouse",
-            "this version has no ClickHouse store yet",
-            "remove it: statistics go to SQLite under data_dir",
-        );
     }
 }
 

@@ -1,18 +1,21 @@
 //! The statistics store: what it must do, and the engines. Product queries are written once, in `sql`, against the
 //! same tables.
 
+pub mod clickhouse;
 pub mod query;
 mod sql;
 pub mod sqlite;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use schemas::topics::TopicPartition;
 use schemas::{Position, Timestamp};
 
 use crate::rows::Change;
 use crate::{Config, Error};
+pub use clickhouse::Month;
 use query::{Group, LogFilter, LogLine, StatsFilter, StatsLine};
 
 /// A batch of events, and which part of the log they are.
@@ -41,13 +44,27 @@ pub enum Inserted {
     Behind,
 }
 
+/// How a store wants to be fed.
+#[derive(Clone, Copy, Debug)]
+pub struct Batching {
+    /// The same stretch of the log must come again after a crash: where batches end is written down before they are
+    /// inserted.
+    pub is_planned: bool,
+    /// Records of a batch at most.
+    pub records: usize,
+    /// How long records are gathered: larger batches cost less.
+    pub gather: Duration,
+}
+
 /// A store. Calls block; callers use threads that may.
 pub trait StatsStore: Send + Sync + 'static {
-    /// Takes a batch: rows, rollups, the index of events, and the offsets behind it, in one transaction. An event that
-    /// was taken before, by its id, changes nothing.
+    fn batching(&self) -> Batching;
+
+    /// Takes a batch: rows, rollups, the index of events, and the offsets behind it. An event that was taken before, by
+    /// its id, changes nothing.
     ///
     /// # Errors
-    /// `Store`: nothing was taken, try again.
+    /// `Store`: try the same batch again. Of a store whose batches are planned, a part may have been taken.
     fn insert(&self, batch: &Batch) -> Result<Inserted, Error>;
 
     /// The next offset to read of each partition; one that is not named begins at 0.
@@ -92,6 +109,12 @@ pub trait StatsStore: Send + Sync + 'static {
     /// # Errors
     /// `Store`.
     fn erase(&self, address: &str) -> Result<usize, Error>;
+
+    /// Makes the sums and the message log of a month again from what they were made of.
+    ///
+    /// # Errors
+    /// `Store`; `Query` when the store has nothing to make them of but the log.
+    fn rebuild(&self, month: Month) -> Result<(), Error>;
 }
 
 /// Opens the store that the configuration names.
@@ -99,5 +122,8 @@ pub trait StatsStore: Send + Sync + 'static {
 /// # Errors
 /// When the database is of a newer version. One that cannot be opened now is tried again at each use.
 pub fn open_store(config: &Config) -> Result<Arc<dyn StatsStore>, Error> {
-    Ok(Arc::new(sqlite::SqliteStore::open(&config.database)?))
+    Ok(match &config.clickhouse {
+        Some(target) => Arc::new(clickhouse::ClickHouseStore::open(target.clone(), config.keep)?),
+        None => Arc::new(sqlite::SqliteStore::open(&config.database)?),
+    })
 }

@@ -62,10 +62,10 @@ pub(crate) fn find(text: &str) -> Statement {
     let text = bare_id(text);
     let id = text.to_ascii_uppercase();
     Statement {
-        sql: "SELECT message_id FROM recipients WHERE message_id = ? \
+        sql: "SELECT message_id FROM (SELECT message_id FROM recipients WHERE message_id = ? \
               UNION SELECT message_id FROM recipients WHERE client_queue_id = ? \
               UNION SELECT message_id FROM recipients WHERE header_message_id = ? \
-              UNION SELECT message_id FROM events WHERE message_id = ? ORDER BY message_id DESC LIMIT 100"
+              UNION SELECT message_id FROM events WHERE message_id = ?) AS named ORDER BY message_id DESC LIMIT 100"
             .into(),
         values: vec![
             Value::Text(id.clone()),

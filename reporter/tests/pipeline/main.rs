@@ -5,6 +5,11 @@
 #[path = "../store/events.rs"]
 #[allow(dead_code)] // the store's suite uses the rest
 mod events;
+#[path = "../store/server.rs"]
+#[allow(dead_code)] // the store's tests use the rest
+mod server;
+
+mod clickhouse;
 #[path = "../../../eventlog/tests/faulty/mod.rs"]
 mod faulty;
 mod feedback;

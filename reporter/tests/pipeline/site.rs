@@ -12,6 +12,7 @@ use eventlog::embedded::{EmbeddedConfig, EmbeddedLog};
 use eventlog::{Clock, Log, ManualClock, NewRecord, TailFrom, bodies};
 use http_body_util::BodyExt;
 use prometheus_client::registry::Registry;
+use reporter::store::clickhouse::Target;
 use reporter::store::query::StatsLine;
 use reporter::{Config, Metrics, StatsStore};
 use schemas::attempt::AttemptEvent;
@@ -26,6 +27,8 @@ use tower::ServiceExt;
 use crate::events::{START, mailbox};
 
 pub const DAY: Duration = Duration::from_secs(24 * 3600);
+/// The server has a clock of its own, which no test turns: its rows must not be old by that one.
+pub const KEEP_ON_CLICKHOUSE: Duration = Duration::from_secs(15 * 365 * 24 * 3600);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub struct Site {
@@ -56,6 +59,15 @@ impl Reporter {
 
     pub async fn get(&self, path: &str) -> (StatusCode, serde_json::Value) {
         let request = Request::get(path).body(Body::empty()).unwrap();
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let status = response.status();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&body).unwrap())
+    }
+
+    pub async fn post(&self, path: &str, body: serde_json::Value) -> (StatusCode, serde_json::Value) {
+        let request = Request::post(path).header("content-type", "application/json");
+        let request = request.body(Body::from(body.to_string())).unwrap();
         let response = self.router.clone().oneshot(request).await.unwrap();
         let status = response.status();
         let body = response.into_body().collect().await.unwrap().to_bytes();
@@ -108,6 +120,14 @@ impl Site {
     }
 
     pub fn start_on(&self, log: Log, database: PathBuf) -> Reporter {
+        self.start_with(log, database, None)
+    }
+
+    pub fn start_on_clickhouse(&self, log: Log, target: &Target) -> Reporter {
+        self.start_with(log, self.database(), Some(target.clone()))
+    }
+
+    fn start_with(&self, log: Log, database: PathBuf, clickhouse: Option<Target>) -> Reporter {
         let shutdown = CancellationToken::new();
         let settings = eventlog::view::settings(Arc::clone(&log), shutdown.clone());
         let config = Config {
@@ -116,7 +136,8 @@ impl Site {
             database,
             default_abuse_address: Some(mailbox("default@hoster.example")),
             report_from: mailbox("postmaster@smtp.hoster.example"),
-            keep: 90 * DAY,
+            keep: if clickhouse.is_some() { KEEP_ON_CLICKHOUSE } else { 90 * DAY },
+            clickhouse,
         };
         let metrics = Metrics::new(&mut Registry::default());
         let store = reporter::open_store(&config).unwrap();

@@ -11,7 +11,7 @@ use crate::faulty::FaultyLog;
 use crate::site::{DAY, Reporter, Site};
 
 /// Messages to different users, so that all partitions have some: every fifth quarantined, every seventh deferred first.
-async fn send(site: &Site, numbers: std::ops::Range<u32>) {
+pub async fn send(site: &Site, numbers: std::ops::Range<u32>) {
     for number in numbers {
         let is_spam = number % 5 == 0;
         let mut message = summary(number, if is_spam { Classification::Spam } else { Classification::Clean });
@@ -28,7 +28,7 @@ async fn send(site: &Site, numbers: std::ops::Range<u32>) {
 }
 
 /// What `send(0..count)` must come to.
-fn expected(count: u64) -> StatsLine {
+pub fn expected(count: u64) -> StatsLine {
     let quarantined = count.div_ceil(5);
     let deferrals = (0..count).filter(|n| n % 7 == 0 && n % 5 != 0).count() as u64;
     StatsLine {
@@ -43,7 +43,7 @@ fn expected(count: u64) -> StatsLine {
     }
 }
 
-async fn until(reporter: &Reporter, count: u64) {
+pub async fn until(reporter: &Reporter, count: u64) {
     let wanted = expected(count);
     assert_eq!(reporter.until_sums(|sums| *sums == wanted).await, wanted);
     let filter = LogFilter { limit: Some(10_000), ..LogFilter::default() };
@@ -156,5 +156,18 @@ async fn what_is_older_than_its_time_goes() {
     assert_eq!(reporter.sums().await, expected(20));
     site.clock.advance(2 * DAY);
     reporter.until_sums(|sums| sums.messages == 0).await;
+    reporter.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_says_how_it_is_made_again() {
+    let site = Site::open();
+    let reporter = site.start();
+    let month = serde_json::json!({"month": "2026-11"});
+    let (status, error) = reporter.post("/v1/statistics/rebuild", month).await;
+    assert_eq!(status, 400);
+    assert!(
+        error["error"].as_str().unwrap().contains("move") && error.to_string().contains("statistics.sqlite")
+    );
     reporter.stop().await;
 }

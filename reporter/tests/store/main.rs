@@ -1,7 +1,10 @@
-//! The statistics store: one suite of rules, run on each engine, and what only SQLite can get wrong.
+//! The statistics store: one suite of rules, run on each engine, and what only one of them can get wrong.
 
 #![allow(clippy::unwrap_used)] // a test that cannot go on must fail
 
+mod clickhouse;
 mod events;
+mod questions;
+mod server;
 mod sqlite;
 mod suite;

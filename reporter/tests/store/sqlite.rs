@@ -48,10 +48,13 @@ fn message(number: u32) -> Events {
 fn follows_the_rules_of_every_store() {
     let directory = tempfile::tempdir().unwrap();
     let count = std::cell::Cell::new(0);
-    suite::all(&|| {
-        count.set(count.get() + 1);
-        open(&directory.path().join(format!("{}.sqlite", count.get())))
-    });
+    suite::all(
+        &|| {
+            count.set(count.get() + 1);
+            open(&directory.path().join(format!("{}.sqlite", count.get())))
+        },
+        48,
+    );
 }
 
 #[test]

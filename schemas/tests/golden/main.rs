@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use schemas::attempt::{AttemptCause, AttemptEvent, Outcome};
 use schemas::commands::{Action, Command};
 use schemas::envelope::{Envelope, Origin};
+use schemas::plan::Plan;
 use schemas::quarantine::{QuarantineRow, QuarantineState};
 use schemas::queue::QueueEntry;
 use schemas::reply::Reply;
@@ -222,6 +223,7 @@ fn replies_and_refusals() {
         Reply::Unknown => vec!["unknown"],
     };
     check("replies", kind, &["session", "command"]);
+    check("plans", |_: &Plan| vec!["plan"], &["plan"]);
     check("sessions", |_: &SessionRefusals| vec!["refusals"], &["refusals"]);
 }
 

@@ -3,6 +3,7 @@
 use schemas::attempt::{Attempt, AttemptCause, AttemptEvent, Egress, Outcome, RecipientResult};
 use schemas::commands::{Action, Command, QueueSelect};
 use schemas::envelope::{BodyType, Client, Envelope, Notify, Origin, Recipient, Ret, Tls};
+use schemas::plan::Plan;
 use schemas::quarantine::{QuarantineRow, QuarantineState};
 use schemas::queue::{QueueEntry, QueuedRecipient};
 use schemas::reply::Reply;
@@ -499,6 +500,8 @@ fn commands(out: &mut Vec<(String, Value)>) {
 fn replies(out: &mut Vec<(String, Value)>) {
     let session = Reply::Session { message_id: id("one"), reply: reply(550, "Blocked as spam") };
     put(out, "replies/session", &session);
+    let plan = Plan { topic: Topic::Verdicts, partition: 3, first: 1000, next: 3000 };
+    put(out, "plans/plan", &plan);
     let command = Reply::Command { command_id: "c1".into(), ok: true, affected: 3, text: "3 entries".into() };
     put(out, "replies/command", &command);
     let refusals = SessionRefusals {

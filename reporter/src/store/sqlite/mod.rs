@@ -6,6 +6,7 @@ mod rollup;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rusqlite::types::ToSqlOutput;
 use rusqlite::{Connection, Row, ToSql, params, params_from_iter};
@@ -14,7 +15,7 @@ use schemas::{Position, Timestamp, Topic};
 
 use super::query::{Group, LogFilter, LogLine, StatsFilter, StatsLine};
 use super::sql::{self, HOUR_MS, Statement, Value};
-use super::{Batch, Inserted, StatsStore};
+use super::{Batch, Batching, Inserted, Month, StatsStore};
 use crate::Error;
 use connection::Slot;
 use rollup::Rollup;
@@ -87,6 +88,10 @@ impl ToSql for Value {
 }
 
 impl StatsStore for SqliteStore {
+    fn batching(&self) -> Batching {
+        Batching { is_planned: false, records: 2000, gather: Duration::from_millis(100) }
+    }
+
     fn insert(&self, batch: &Batch) -> Result<Inserted, Error> {
         self.write(|connection| {
             let transaction =
@@ -187,6 +192,14 @@ impl StatsStore for SqliteStore {
             transaction.commit()?;
             Ok(rows)
         })
+    }
+
+    fn rebuild(&self, _month: Month) -> Result<(), Error> {
+        Err(Error::Query(format!(
+            "SQLite takes each batch as one transaction, so no part of it can be wrong by itself; to have it made again \
+             from the log, stop the node, move {} away and start the node",
+            self.path.display()
+        )))
     }
 }
 
