@@ -108,5 +108,7 @@ fn main() {
         "SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND database = '{}'",
         target.database
     ));
+    // Merges included, as far as they went.
+    println!("CPU us/message of the server: {:.1}", server.cpu() * 1e6 / f64::from(MESSAGES));
     println!("disk: {} bytes/message", bytes.parse::<u64>().unwrap() / u64::from(MESSAGES));
 }

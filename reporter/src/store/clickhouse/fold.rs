@@ -115,7 +115,7 @@ impl Fold {
 /// A recipient in quarantine, when its message is released or removed.
 fn moved<'a>(change: &'a Change, index: u32, recipient: &mut Recipient, standing: Standing) -> Row<'a> {
     let mut moves = Moves::default();
-    moves.from_to(recipient.standing, standing);
+    moves.step(recipient.standing, standing);
     recipient.standing = Some(standing);
     Row {
         recipient: index,
@@ -137,7 +137,7 @@ fn row<'a>(change: &'a Change, told: &'a RecipientChange, recipient: &mut Recipi
     moves.messages = i8::from(is_first && told.recipient == 0);
     if told.is_verdict || told.standing.is_finished() {
         let after = told.standing_after(recipient.standing);
-        moves.from_to(recipient.standing, after);
+        moves.step(recipient.standing, after);
         recipient.standing = Some(after);
     }
     recipient.learn(change, told);

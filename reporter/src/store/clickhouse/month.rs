@@ -87,7 +87,7 @@ fn in_month(column: &str, month: Month) -> String {
 }
 
 /// Sums that tell whether two tables speak of the same rows.
-fn sums(server: &Server, table: &str, month: Month) -> Result<Vec<(i64, i64, i64, i64, i64)>, Failure> {
+fn sums(server: &Server, table: &str, month: Month) -> Result<Vec<[i64; 5]>, Failure> {
     let sql = if table == "outcomes" {
         format!(
             "SELECT sum(d_messages), sum(d_recipients), sum(d_delivered), sum(d_failed), sum(d_deferrals) FROM outcomes \

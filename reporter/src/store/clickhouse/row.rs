@@ -43,17 +43,17 @@ pub(super) struct Moves {
 }
 
 impl Moves {
-    pub(super) fn from_to(&mut self, before: Option<Standing>, after: Standing) {
+    pub(super) fn step(&mut self, before: Option<Standing>, after: Standing) {
         if before == Some(after) {
             return;
         }
-        for (standing, step) in before.map(|before| (before, -1)).into_iter().chain([(after, 1)]) {
+        for (standing, by) in before.map(|before| (before, -1)).into_iter().chain([(after, 1)]) {
             match standing {
-                Standing::Quarantined => self.quarantined += step,
+                Standing::Quarantined => self.quarantined += by,
                 Standing::Queued => {}
-                Standing::Delivered => self.delivered += step,
-                Standing::Failed => self.failed += step,
-                Standing::Removed => self.removed += step,
+                Standing::Delivered => self.delivered += by,
+                Standing::Failed => self.failed += by,
+                Standing::Removed => self.removed += by,
             }
         }
     }
@@ -143,9 +143,9 @@ mod tests {
     #[test]
     fn a_move_leaves_one_sum_for_another() {
         let mut moves = Moves::default();
-        moves.from_to(Some(Standing::Quarantined), Standing::Removed);
+        moves.step(Some(Standing::Quarantined), Standing::Removed);
         assert_eq!(moves, Moves { quarantined: -1, removed: 1, ..Moves::default() });
-        moves.from_to(Some(Standing::Removed), Standing::Removed);
+        moves.step(Some(Standing::Removed), Standing::Removed);
         assert_eq!(moves.removed, 1);
     }
 }
