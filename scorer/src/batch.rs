@@ -252,7 +252,9 @@ impl Member {
         }
         let summary = verdict.message.clone();
         batch.push(outputs::event(&summary.user, Some(id), &VerdictEvent::Judged(verdict)));
-        if summary.classification.is_abuse() && fate == Fate::Quarantined {
+        // A bounce carries what somebody else wrote.
+        let is_bounce = summary.reverse_path.is_null();
+        if summary.classification.is_abuse() && fate == Fate::Quarantined && !is_bounce {
             self.lock_automatically(batch, partition, &summary, &policy.automatic_lock)?;
         }
         Ok(())

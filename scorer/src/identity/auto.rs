@@ -84,8 +84,11 @@ fn whole(text: &str) -> Option<String> {
     named(text)
 }
 
-/// `host: account`.
+/// `host: account`. On mail of the server itself there is no account.
 fn after_host(text: &str) -> Option<String> {
+    if text.trim_end().ends_with(':') {
+        return None;
+    }
     named(text.split_once(": ").map_or(text, |(_, account)| account))
 }
 
