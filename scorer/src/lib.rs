@@ -18,6 +18,7 @@ pub mod policy;
 
 pub mod address_list;
 pub mod checks;
+pub mod classifier;
 pub mod content;
 pub mod evidence;
 pub mod facts;
@@ -28,6 +29,7 @@ pub mod mime;
 pub mod score_file;
 pub mod state;
 pub mod summary;
+pub mod transfer;
 pub mod zip;
 
 pub mod error;
@@ -40,4 +42,4 @@ pub use error::Error;
 pub use judge::{Judgement, judge};
 pub use metrics::Metrics;
 pub use run::{Config, run};
-pub use score_file::score_message;
+pub use score_file::{classifier_features, score_message};

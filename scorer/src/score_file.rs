@@ -17,6 +17,13 @@ pub fn score_message(message: &[u8], at: Timestamp) -> Judgement {
     judge(&envelope, message, nowhere, &Policy::default_for_files(), &Senders::default(), at)
 }
 
+/// The features of a message in a file, for training.
+#[must_use]
+pub fn classifier_features(message: &[u8], lexicon: &crate::classifier::lexicon::Lexicon) -> crate::classifier::features::Features {
+    let envelope = envelope_of(message, Timestamp::default());
+    crate::classifier::extract::features(&Facts::of(&envelope, message), lexicon, false)
+}
+
 fn envelope_of(message: &[u8], at: Timestamp) -> Envelope {
     let mut envelope = Envelope {
         id: MessageId::new(at),
