@@ -38,8 +38,9 @@ pub mod metrics;
 #[cfg(test)]
 mod samples;
 
+pub use classifier::Classifier;
 pub use error::Error;
 pub use judge::{Judgement, judge};
 pub use metrics::Metrics;
 pub use run::{Config, run};
-pub use score_file::{classifier_features, score_message};
+pub use score_file::{score_message, spam_probability};

@@ -27,6 +27,8 @@ pub struct Policy {
     pub version: u64,
     pub identification: Vec<Rule>,
     pub spam_action: SpamAction,
+    /// The model's own point when it is not set.
+    pub spam_threshold: Option<f32>,
     pub quarantine_response: QuarantineResponse,
     pub require_valid_sender: bool,
     /// Empty: any.
@@ -52,6 +54,7 @@ impl Policy {
             version,
             identification: rules(&settings.identification),
             spam_action: settings.spam_action,
+            spam_threshold: settings.spam_threshold,
             quarantine_response: settings.quarantine_response,
             require_valid_sender: settings.require_valid_sender,
             from_domains: AddressList::of(&from_domains),

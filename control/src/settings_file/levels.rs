@@ -23,6 +23,7 @@ fn fix_for(key: &str) -> &'static str {
         "limits" => "write whole numbers, as { messages_per_hour = 500, recipients_per_day = 2000 }",
         "over_limit" => "write \"defer\", \"reject\" or \"hold\"",
         "spam_action" => "write \"enforce\" or \"observe\"",
+        "spam_threshold" => "write a number from 0 to 1, as 0.98",
         "quarantine_response" => "write \"reject\" or \"accept\"",
         "require_valid_sender" => "write true or false",
         "from_domains" => "write a list of domains, as [\"customer.example\"]",
@@ -155,6 +156,8 @@ fn check(table: &Node, settings: &UserSettings, problems: &mut Vec<Problem>) {
         (1024..=MAX_MESSAGE_BYTES).contains(&bytes),
         "is not between 1024 (1 KiB) and 1073741824 (1 GiB)",
     );
+    let threshold = settings.spam_threshold.unwrap_or(0.5);
+    range("spam_threshold", (0.0..=1.0).contains(&threshold), "is not between 0 and 1");
     let days = settings.max_retry_days.unwrap_or(1.0);
     range("max_retry_days", days > 0.0 && days <= 30.0, "is not more than 0 and at most 30");
 }

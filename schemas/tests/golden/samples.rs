@@ -339,6 +339,7 @@ fn user_settings() -> UserSettings {
         over_limit: Some(HeldAction::Hold),
         max_connections: Some(10),
         spam_action: Some(SpamAction::Observe),
+        spam_threshold: Some(0.75),
         quarantine_response: Some(QuarantineResponse::Accept),
         require_valid_sender: Some(true),
         from_domains: Some(vec![domain("customer.example")]),

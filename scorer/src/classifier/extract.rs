@@ -26,7 +26,14 @@ pub fn features(facts: &Facts<'_>, lexicon: &Lexicon, named: bool) -> Features {
     structure::facts(facts, &reading, &text, &mut features);
     let targets = link::Targets::of(&reading);
     targets.facts(&reading, &mut features);
-    let parts = traits::Parts { reading: &reading, subject: &subject, from_name: &from_name, text: &text, html: &html, targets: &targets };
+    let parts = traits::Parts {
+        reading: &reading,
+        subject: &subject,
+        from_name: &from_name,
+        text: &text,
+        html: &html,
+        targets: &targets,
+    };
     traits::facts(&parts, lexicon, &mut features);
     body::subject_features(&subject, "subject", &mut features);
     body::subject_features(&from_name, "author's name", &mut features);
@@ -36,14 +43,22 @@ pub fn features(facts: &Facts<'_>, lexicon: &Lexicon, named: bool) -> Features {
 }
 
 /// Adds each word and each pair of neighbours.
-fn words_and_pairs(words: &Words, (single, pair): (Block, Block), whose: &str, salt: u64, features: &mut Features) {
+fn words_and_pairs(
+    words: &Words,
+    (single, pair): (Block, Block),
+    whose: &str,
+    salt: u64,
+    features: &mut Features,
+) {
     use super::features::mix;
     let text = |at: usize| words.texts.as_ref().map_or("", |texts| texts[at].as_str());
     let mut last = salt;
     for (at, word) in words.hashes.iter().enumerate() {
         features.add(single, mix(*word, salt), || format!("{whose} \"{}\"", text(at)));
         if at > 0 {
-            features.add(pair, mix(mix(last, *word), salt), || format!("{whose} \"{} {}\"", text(at - 1), text(at)));
+            features.add(pair, mix(mix(last, *word), salt), || {
+                format!("{whose} \"{} {}\"", text(at - 1), text(at))
+            });
         }
         last = *word;
     }

@@ -101,10 +101,10 @@ impl Features {
         &self.list
     }
 
-    /// What a feature of the block counts in this message.
+    /// What a feature of each block counts in this message.
     #[must_use]
-    pub fn scale(&self, block: Block) -> f32 {
-        1.0 / (self.per_block[block as usize].max(1) as f32).sqrt()
+    pub fn scales(&self) -> [f32; BLOCKS] {
+        self.per_block.map(|count| 1.0 / (count.max(1) as f32).sqrt())
     }
 
     /// Each feature with what it says; empty when that was not kept.

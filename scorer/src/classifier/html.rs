@@ -97,7 +97,8 @@ impl<'a> Reader<'a> {
             self.close(name.trim());
             return rest;
         }
-        let name_len = tag.bytes().take_while(|b| b.is_ascii_alphanumeric() || *b == b':' || *b == b'-').count();
+        let name_len =
+            tag.bytes().take_while(|b| b.is_ascii_alphanumeric() || *b == b':' || *b == b'-').count();
         let name = &tag[..name_len];
         self.open_tag(name, &tag[name_len..]);
         // What is in these is no text.
@@ -141,7 +142,8 @@ impl<'a> Reader<'a> {
             self.html.has_form = true;
             self.push_link(Link { target: decoded(tag.target.unwrap_or_default()), ..Link::default() });
         } else if is("input") {
-            self.html.has_password_field |= tag.kind.is_some_and(|kind| kind.eq_ignore_ascii_case("password"));
+            self.html.has_password_field |=
+                tag.kind.is_some_and(|kind| kind.eq_ignore_ascii_case("password"));
         } else if is("script") {
             self.html.has_script = true;
         } else if is("meta") {
@@ -269,9 +271,8 @@ impl<'a> TagFacts<'a> {
 
 fn hides(property: &str, value: &str) -> bool {
     let is = |other: &str| property.eq_ignore_ascii_case(other);
-    let value_is = |other: &str| {
-        value.get(..other.len()).is_some_and(|start| start.eq_ignore_ascii_case(other))
-    };
+    let value_is =
+        |other: &str| value.get(..other.len()).is_some_and(|start| start.eq_ignore_ascii_case(other));
     let is_zero = || {
         let number = value.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == '%');
         number.trim().parse::<f32>().is_ok_and(|n| n < 1.5)
@@ -369,7 +370,9 @@ fn decode_entities(source: &str, out: &mut String) {
         out.push_str(&rest[..at]);
         rest = &rest[at..];
         let end = rest.bytes().take(LONGEST).position(|b| b == b';');
-        match end.filter(|end| *end > 1 && rest.as_bytes()[1..*end].iter().all(|b| b.is_ascii_alphanumeric() || *b == b'#')) {
+        match end.filter(|end| {
+            *end > 1 && rest.as_bytes()[1..*end].iter().all(|b| b.is_ascii_alphanumeric() || *b == b'#')
+        }) {
             Some(end) => {
                 mail_parser::decoders::html::add_html_token(out, &rest.as_bytes()[..=end], false);
                 rest = &rest[end + 1..];
@@ -386,8 +389,30 @@ fn decode_entities(source: &str, out: &mut String) {
 /// Tags between whose texts a reader sees space.
 fn breaks_text(name: &str) -> bool {
     const BREAKING: [&str; 24] = [
-        "p", "br", "div", "td", "th", "tr", "table", "li", "ul", "ol", "h1", "h2", "h3", "h4", "h5", "h6", "hr",
-        "body", "center", "blockquote", "pre", "option", "button", "title",
+        "p",
+        "br",
+        "div",
+        "td",
+        "th",
+        "tr",
+        "table",
+        "li",
+        "ul",
+        "ol",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "hr",
+        "body",
+        "center",
+        "blockquote",
+        "pre",
+        "option",
+        "button",
+        "title",
     ];
     BREAKING.iter().any(|tag| name.eq_ignore_ascii_case(tag))
 }
@@ -430,9 +455,14 @@ mod tests {
 
     #[test]
     fn links_are_found_with_their_texts() {
-        let html = Html::read("<a href='http://a.example/?x=1&amp;y=2'>Your <b>bank</b></a> <a href=b><img src=c width=1></a>");
+        let html = Html::read(
+            "<a href='http://a.example/?x=1&amp;y=2'>Your <b>bank</b></a> <a href=b><img src=c width=1></a>",
+        );
         assert_eq!(html.links.len(), 2);
-        assert_eq!((html.links[0].target.as_str(), html.links[0].text.as_str()), ("http://a.example/?x=1&y=2", "Your bank"));
+        assert_eq!(
+            (html.links[0].target.as_str(), html.links[0].text.as_str()),
+            ("http://a.example/?x=1&y=2", "Your bank")
+        );
         assert!(html.links[1].has_picture && html.has_tiny_picture);
         assert_eq!(html.pictures, ["c"]);
     }

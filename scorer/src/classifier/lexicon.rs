@@ -13,6 +13,7 @@ const BRANDS: &str = include_str!("lexicon/brands.tsv");
 const LONGEST: usize = 4;
 
 /// Phrases and names, by the hashes of their words.
+#[derive(Debug)]
 pub struct Lexicon {
     meanings: Vec<String>,
     phrases: HashMap<u64, u16>,
@@ -21,6 +22,7 @@ pub struct Lexicon {
 }
 
 /// A name that impostors use.
+#[derive(Debug)]
 struct Brand {
     name: String,
     /// The names of its registered domains, without their suffixes.
@@ -39,8 +41,12 @@ pub enum Claim {
 impl Lexicon {
     #[must_use]
     pub fn new() -> Self {
-        let mut lexicon =
-            Lexicon { meanings: Vec::new(), phrases: HashMap::new(), brands: Vec::new(), names: HashMap::new() };
+        let mut lexicon = Lexicon {
+            meanings: Vec::new(),
+            phrases: HashMap::new(),
+            brands: Vec::new(),
+            names: HashMap::new(),
+        };
         for line in PHRASES.lines().filter(|line| !line.starts_with('#')) {
             if let Some(meaning) = line.strip_prefix('[') {
                 lexicon.meanings.push(meaning.trim_end_matches(']').to_owned());
@@ -101,13 +107,19 @@ impl Lexicon {
         let suffix = links::suffix(host);
         // Its own top-level domain, or a domain that is sold to those who can show who they are, more often than not.
         let is_usual = suffix.rsplit('.').next().is_some_and(|top| {
-            top.len() == 2 || matches!(top, "com" | "net" | "org" | "gov" | "edu" | "int") || top == brand.name
+            top.len() == 2
+                || matches!(top, "com" | "net" | "org" | "gov" | "edu" | "int")
+                || top == brand.name
         });
         if is_usual && brand.domains.iter().any(|domain| chosen == domain || suffix_is(suffix, domain)) {
             return Claim::Owner;
         }
         let squeezed: String = brand.name.chars().filter(|c| *c != ' ').collect();
-        if squeezed.len() > 3 && host.contains(squeezed.as_str()) { Claim::Lookalike } else { Claim::Stranger }
+        if squeezed.len() > 3 && host.contains(squeezed.as_str()) {
+            Claim::Lookalike
+        } else {
+            Claim::Stranger
+        }
     }
 }
 

@@ -85,9 +85,11 @@ pub fn in_text(text: &str, max: usize) -> impl Iterator<Item = &str> {
             let at = memchr::memmem::find(rest.as_bytes(), b"://").map(|at| (at, true));
             let (at, _) = at?;
             let before = &rest[..at];
-            let scheme = ["https", "http"]
-                .into_iter()
-                .find(|s| before.len() >= s.len() && before.is_char_boundary(before.len() - s.len()) && before[before.len() - s.len()..].eq_ignore_ascii_case(s));
+            let scheme = ["https", "http"].into_iter().find(|s| {
+                before.len() >= s.len()
+                    && before.is_char_boundary(before.len() - s.len())
+                    && before[before.len() - s.len()..].eq_ignore_ascii_case(s)
+            });
             let Some(scheme) = scheme else {
                 rest = &rest[at + 3..];
                 continue;
@@ -145,7 +147,9 @@ mod tests {
         assert_eq!(registered(&web.host), "example.co.uk");
         assert_eq!((chosen_name(&web.host), suffix(&web.host)), ("example", "co.uk"));
         assert!(WebAddress::parse("http://192.0.2.1/x").unwrap().is_ip());
-        assert!(WebAddress::parse("//cdn.example/x").is_some() && WebAddress::parse("www.a.example").is_some());
+        assert!(
+            WebAddress::parse("//cdn.example/x").is_some() && WebAddress::parse("www.a.example").is_some()
+        );
         for none in ["mailto:a@b.example", "javascript:x", "#top", "page.html", "http://", "tel:123", ""] {
             assert!(WebAddress::parse(none).is_none(), "{none}");
         }

@@ -76,7 +76,8 @@ impl Reading {
                 self.pictures.extend(html.pictures);
             } else {
                 let targets = links::in_text(&text, MAX_TEXT_LINKS);
-                self.links.extend(targets.map(|target| Link { target: target.to_owned(), ..Link::default() }));
+                self.links
+                    .extend(targets.map(|target| Link { target: target.to_owned(), ..Link::default() }));
                 self.plain.push(text);
             }
         }
@@ -154,9 +155,21 @@ mod tests {
     #[test]
     fn every_text_is_decoded() {
         for (fields, body, expect) in [
-            ("Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: base64", "w6TDtsO8", "äöü"),
-            ("Content-Type: text/plain; charset=iso-8859-2\r\nContent-Transfer-Encoding: quoted-printable", "=B1", "ą"),
-            ("Content-Type: text/plain; charset=koi8-r\r\nContent-Transfer-Encoding: quoted-printable", "=D0", "п"),
+            (
+                "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: base64",
+                "w6TDtsO8",
+                "äöü",
+            ),
+            (
+                "Content-Type: text/plain; charset=iso-8859-2\r\nContent-Transfer-Encoding: quoted-printable",
+                "=B1",
+                "ą",
+            ),
+            (
+                "Content-Type: text/plain; charset=koi8-r\r\nContent-Transfer-Encoding: quoted-printable",
+                "=D0",
+                "п",
+            ),
             ("Content-Type: text/plain; charset=nonsense", "plain", "plain"),
             ("Content-Transfer-Encoding: quoted-printable", "caf=E9 au lait", "café au lait"),
         ] {

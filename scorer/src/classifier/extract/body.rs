@@ -35,7 +35,9 @@ impl HtmlFacts {
         }
         for (tag, attribute) in &html.attributes {
             let key = mix(mix(2, lower_hash(tag)), lower_hash(attribute));
-            features.add(Block::Html, key, || format!("HTML {} with {}", tag.to_ascii_lowercase(), attribute.to_ascii_lowercase()));
+            features.add(Block::Html, key, || {
+                format!("HTML {} with {}", tag.to_ascii_lowercase(), attribute.to_ascii_lowercase())
+            });
         }
         for property in &html.properties {
             let key = mix(3, lower_hash(property));

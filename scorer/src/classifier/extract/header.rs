@@ -7,11 +7,40 @@ use crate::facts::Facts;
 
 /// Fields whose being there says something. Fields of relays on the way do not: this mail has just been written.
 const TELLING_FIELDS: [&str; 34] = [
-    "x-mailer", "user-agent", "reply-to", "cc", "bcc", "x-priority", "x-msmail-priority", "importance", "priority",
-    "organization", "in-reply-to", "references", "list-unsubscribe", "list-unsubscribe-post", "list-id", "precedence",
-    "feedback-id", "auto-submitted", "x-auto-response-suppress", "x-mimeole", "content-language", "x-accept-language",
-    "errors-to", "x-php-originating-script", "x-php-script", "disposition-notification-to", "return-receipt-to",
-    "x-campaignid", "x-campaign", "x-report-abuse", "x-sg-eid", "x-ses-outgoing", "x-mc-user", "thread-index",
+    "x-mailer",
+    "user-agent",
+    "reply-to",
+    "cc",
+    "bcc",
+    "x-priority",
+    "x-msmail-priority",
+    "importance",
+    "priority",
+    "organization",
+    "in-reply-to",
+    "references",
+    "list-unsubscribe",
+    "list-unsubscribe-post",
+    "list-id",
+    "precedence",
+    "feedback-id",
+    "auto-submitted",
+    "x-auto-response-suppress",
+    "x-mimeole",
+    "content-language",
+    "x-accept-language",
+    "errors-to",
+    "x-php-originating-script",
+    "x-php-script",
+    "disposition-notification-to",
+    "return-receipt-to",
+    "x-campaignid",
+    "x-campaign",
+    "x-report-abuse",
+    "x-sg-eid",
+    "x-ses-outgoing",
+    "x-mc-user",
+    "thread-index",
 ];
 
 pub(super) fn facts(facts: &Facts<'_>, reading: &Reading, features: &mut Features) {
@@ -39,7 +68,8 @@ pub(super) fn facts(facts: &Facts<'_>, reading: &Reading, features: &mut Feature
 fn mailer(facts: &Facts<'_>, features: &mut Features) {
     let field = facts.header.first("x-mailer").or_else(|| facts.header.first("user-agent"));
     let Some(text) = field.map(|field| field.text().to_lowercase()) else { return };
-    let program: String = text.chars().take(80).take_while(|c| !c.is_ascii_digit() && *c != '/' && *c != '[').collect();
+    let program: String =
+        text.chars().take(80).take_while(|c| !c.is_ascii_digit() && *c != '/' && *c != '[').collect();
     features.fact_of(Block::Header, "mail program", program.trim());
 }
 
@@ -57,7 +87,29 @@ fn author(from: &Person, features: &mut Features) {
     features.fact_count(Block::Header, "labels in the From domain:", from.host.split('.').count());
     features.fact_of(Block::Header, "From local part is", shape(&from.local_part));
     let local = from.local_part.to_ascii_lowercase();
-    for role in ["noreply", "no-reply", "info", "support", "service", "admin", "contact", "news", "newsletter", "sales", "billing", "security", "account", "mail", "team", "hello", "office", "root", "www-data", "webmaster", "postmaster"] {
+    for role in [
+        "noreply",
+        "no-reply",
+        "info",
+        "support",
+        "service",
+        "admin",
+        "contact",
+        "news",
+        "newsletter",
+        "sales",
+        "billing",
+        "security",
+        "account",
+        "mail",
+        "team",
+        "hello",
+        "office",
+        "root",
+        "www-data",
+        "webmaster",
+        "postmaster",
+    ] {
         if local.contains(role) {
             features.fact_of(Block::Header, "From local part has", role);
         }
@@ -65,18 +117,32 @@ fn author(from: &Person, features: &mut Features) {
     if from.name.is_empty() {
         features.fact(Block::Header, "From without a name");
     } else {
-        features.fact_count(Block::Header, "words in the author's name:", from.name.split_whitespace().count());
+        features.fact_count(
+            Block::Header,
+            "words in the author's name:",
+            from.name.split_whitespace().count(),
+        );
         if from.name.contains('@') {
-            let says = if from.name.to_lowercase().contains(&from.host) { "its own address" } else { "another address" };
+            let says = if from.name.to_lowercase().contains(&from.host) {
+                "its own address"
+            } else {
+                "another address"
+            };
             features.fact_of(Block::Header, "author's name is", says);
         }
         if from.name.chars().any(char::is_lowercase) {
             let lower = from.name.to_lowercase();
-            if chosen_name(&from.host).len() > 3 && lower.replace([' ', '-'], "").contains(chosen_name(&from.host)) {
+            if chosen_name(&from.host).len() > 3
+                && lower.replace([' ', '-'], "").contains(chosen_name(&from.host))
+            {
                 features.fact(Block::Header, "author's name names the From domain");
             }
             let named = lower.split(|c: char| !c.is_alphanumeric()).any(|w| w.len() > 2 && local.contains(w));
-            features.fact_of(Block::Header, "author's name in the local part:", if named { "yes" } else { "no" });
+            features.fact_of(
+                Block::Header,
+                "author's name in the local part:",
+                if named { "yes" } else { "no" },
+            );
         } else {
             features.fact(Block::Header, "author's name in capitals");
         }
@@ -108,7 +174,9 @@ fn agreement(reading: &Reading, features: &mut Features) {
         "a host of the From domain"
     } else if !id_host.contains('.') {
         "a host without a domain"
-    } else if suffix(id_host).is_empty() || registered(id_host) == id_host && psl::suffix(id_host.as_bytes()).is_none_or(|s| !s.is_known()) {
+    } else if suffix(id_host).is_empty()
+        || registered(id_host) == id_host && psl::suffix(id_host.as_bytes()).is_none_or(|s| !s.is_known())
+    {
         "a host that cannot be"
     } else {
         features.fact_of(Block::Header, "Message-ID names", registered(id_host));
@@ -125,7 +193,11 @@ fn subject(facts: &Facts<'_>, reading: &Reading, features: &mut Features) {
     let has_thread = facts.header.first("in-reply-to").or_else(|| facts.header.first("references")).is_some();
     if is_reply || is_forward {
         let kind = if is_reply { "a reply" } else { "a forward" };
-        features.fact_of(Block::Header, if has_thread { "subject of a thread:" } else { "subject without a thread:" }, kind);
+        features.fact_of(
+            Block::Header,
+            if has_thread { "subject of a thread:" } else { "subject without a thread:" },
+            kind,
+        );
     }
     if lower.starts_with('[') {
         features.fact(Block::Header, "subject begins with a tag in brackets");
@@ -133,9 +205,28 @@ fn subject(facts: &Facts<'_>, reading: &Reading, features: &mut Features) {
     features.fact_count(Block::Header, "characters in the subject:", subject.chars().count());
     let letters = subject.chars().filter(|c| c.is_alphabetic()).count();
     let capitals = subject.chars().filter(|c| c.is_uppercase()).count();
-    let share = if letters == 0 { "none" } else if capitals * 10 > letters * 8 { "all" } else if capitals * 10 > letters * 3 { "many" } else { "few" };
+    let share = if letters == 0 {
+        "none"
+    } else if capitals * 10 > letters * 8 {
+        "all"
+    } else if capitals * 10 > letters * 3 {
+        "many"
+    } else {
+        "few"
+    };
     features.fact_of(Block::Header, "capitals in the subject:", share);
-    for (mark, says) in [('!', "an exclamation mark"), ('?', "a question mark"), ('$', "money"), ('€', "money"), ('£', "money"), ('%', "percent"), ('#', "a number sign"), ('*', "an asterisk"), ('|', "a bar"), ('_', "an underscore")] {
+    for (mark, says) in [
+        ('!', "an exclamation mark"),
+        ('?', "a question mark"),
+        ('$', "money"),
+        ('€', "money"),
+        ('£', "money"),
+        ('%', "percent"),
+        ('#', "a number sign"),
+        ('*', "an asterisk"),
+        ('|', "a bar"),
+        ('_', "an underscore"),
+    ] {
         if subject.contains(mark) {
             features.fact_of(Block::Header, "subject has", says);
         }
@@ -213,9 +304,32 @@ fn date(facts: &Facts<'_>, features: &mut Features) {
 /// Mailboxes that anybody gets for nothing.
 pub(super) fn is_freemail(host: &str) -> bool {
     const FREE: [&str; 26] = [
-        "gmail", "googlemail", "yahoo", "ymail", "hotmail", "outlook", "live", "msn", "aol", "gmx", "web", "mail",
-        "yandex", "protonmail", "proton", "icloud", "163", "126", "qq", "sina", "zoho", "rediffmail", "libero", "laposte",
-        "inbox", "bol",
+        "gmail",
+        "googlemail",
+        "yahoo",
+        "ymail",
+        "hotmail",
+        "outlook",
+        "live",
+        "msn",
+        "aol",
+        "gmx",
+        "web",
+        "mail",
+        "yandex",
+        "protonmail",
+        "proton",
+        "icloud",
+        "163",
+        "126",
+        "qq",
+        "sina",
+        "zoho",
+        "rediffmail",
+        "libero",
+        "laposte",
+        "inbox",
+        "bol",
     ];
     let registered = registered(host);
     FREE.contains(&chosen_name(registered)) && (registered.len() < 16)

@@ -9,17 +9,71 @@ use crate::classifier::words::Words;
 
 /// Hosts on which anybody can put a page at once.
 const FREE_PAGES: [&str; 40] = [
-    "web.app", "firebaseapp.com", "blogspot.com", "weebly.com", "wixsite.com", "github.io", "r2.dev", "workers.dev",
-    "pages.dev", "vercel.app", "netlify.app", "herokuapp.com", "glitch.me", "000webhostapp.com", "repl.co", "ipfs.io",
-    "dweb.link", "storage.googleapis.com", "sites.google.com", "docs.google.com", "forms.gle", "forms.office.com",
-    "s3.amazonaws.com", "amazonaws.com", "azurewebsites.net", "blob.core.windows.net", "windows.net", "cloudfront.net",
-    "square.site", "godaddysites.com", "myftp.org", "duckdns.org", "ddns.net", "sharepoint.com", "typeform.com",
-    "jotform.com", "notion.site", "canva.com", "translate.goog", "ngrok.io",
+    "web.app",
+    "firebaseapp.com",
+    "blogspot.com",
+    "weebly.com",
+    "wixsite.com",
+    "github.io",
+    "r2.dev",
+    "workers.dev",
+    "pages.dev",
+    "vercel.app",
+    "netlify.app",
+    "herokuapp.com",
+    "glitch.me",
+    "000webhostapp.com",
+    "repl.co",
+    "ipfs.io",
+    "dweb.link",
+    "storage.googleapis.com",
+    "sites.google.com",
+    "docs.google.com",
+    "forms.gle",
+    "forms.office.com",
+    "s3.amazonaws.com",
+    "amazonaws.com",
+    "azurewebsites.net",
+    "blob.core.windows.net",
+    "windows.net",
+    "cloudfront.net",
+    "square.site",
+    "godaddysites.com",
+    "myftp.org",
+    "duckdns.org",
+    "ddns.net",
+    "sharepoint.com",
+    "typeform.com",
+    "jotform.com",
+    "notion.site",
+    "canva.com",
+    "translate.goog",
+    "ngrok.io",
 ];
 /// Services that hide where a link leads.
 const SHORTENERS: [&str; 22] = [
-    "bit.ly", "tinyurl.com", "t.co", "goo.gl", "ow.ly", "is.gd", "buff.ly", "rebrand.ly", "cutt.ly", "rb.gy", "shorturl.at",
-    "t.ly", "s.id", "tiny.cc", "lnkd.in", "adf.ly", "bl.ink", "linktr.ee", "urlz.fr", "qrco.de", "u.to", "v.gd",
+    "bit.ly",
+    "tinyurl.com",
+    "t.co",
+    "goo.gl",
+    "ow.ly",
+    "is.gd",
+    "buff.ly",
+    "rebrand.ly",
+    "cutt.ly",
+    "rb.gy",
+    "shorturl.at",
+    "t.ly",
+    "s.id",
+    "tiny.cc",
+    "lnkd.in",
+    "adf.ly",
+    "bl.ink",
+    "linktr.ee",
+    "urlz.fr",
+    "qrco.de",
+    "u.to",
+    "v.gd",
 ];
 
 /// Where the links of a message lead.
@@ -34,8 +88,13 @@ pub(super) struct Targets<'a> {
 
 impl<'a> Targets<'a> {
     pub(super) fn of(reading: &'a Reading) -> Self {
-        let mut targets =
-            Targets { web: Vec::new(), texts: Vec::new(), paths: Vec::new(), other_schemes: Vec::new(), deceiving: 0 };
+        let mut targets = Targets {
+            web: Vec::new(),
+            texts: Vec::new(),
+            paths: Vec::new(),
+            other_schemes: Vec::new(),
+            deceiving: 0,
+        };
         for link in &reading.links {
             match WebAddress::parse(&link.target) {
                 Some(address) => {
@@ -79,7 +138,11 @@ impl<'a> Targets<'a> {
                 }
                 None => {
                     let scheme = source.split_once(':').map_or("no scheme", |(scheme, _)| scheme);
-                    features.fact_of(Block::Links, "picture by", if scheme.len() < 10 { scheme } else { "?" });
+                    features.fact_of(
+                        Block::Links,
+                        "picture by",
+                        if scheme.len() < 10 { scheme } else { "?" },
+                    );
                 }
             }
         }
@@ -112,7 +175,9 @@ impl<'a> Targets<'a> {
 }
 
 pub(super) fn is_free_page(host: &str) -> bool {
-    FREE_PAGES.iter().any(|page| host == *page || host.strip_suffix(page).is_some_and(|rest| rest.ends_with('.')))
+    FREE_PAGES
+        .iter()
+        .any(|page| host == *page || host.strip_suffix(page).is_some_and(|rest| rest.ends_with('.')))
 }
 
 pub(super) fn is_shortener(host: &str) -> bool {
@@ -148,7 +213,11 @@ fn target(address: &WebAddress<'_>, features: &mut Features) {
         features.fact(Block::Links, "link without encryption");
     }
     if !address.fragment.is_empty() {
-        features.fact_of(Block::Links, "link with a fragment", if address.fragment.contains('@') { "that holds an address" } else { "" });
+        features.fact_of(
+            Block::Links,
+            "link with a fragment",
+            if address.fragment.contains('@') { "that holds an address" } else { "" },
+        );
     }
 }
 
@@ -165,7 +234,8 @@ fn deceives(text: &str, address: &WebAddress<'_>) -> bool {
     } else if text.contains('.') && !text.contains('@') && !is_freemail(text) {
         full = format!("http://{text}");
         return WebAddress::parse(&full).is_some_and(|shown| {
-            psl::suffix(shown.host.as_bytes()).is_some_and(|s| s.is_known()) && registered(&shown.host) != registered(&address.host)
+            psl::suffix(shown.host.as_bytes()).is_some_and(|s| s.is_known())
+                && registered(&shown.host) != registered(&address.host)
         });
     } else {
         None

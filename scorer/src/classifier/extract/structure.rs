@@ -52,9 +52,21 @@ fn amounts(facts: &Facts<'_>, reading: &Reading, text: &Words, features: &mut Fe
     features.fact_count(Block::Structure, "pictures:", reading.pictures.len());
     features.fact_count(Block::Structure, "exclamation marks:", text.exclamations);
     features.fact_count(Block::Structure, "emoji:", text.emoji);
-    let tenths = |part: usize, whole: usize| (part * 10).checked_div(whole).map_or("none", |t| ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10"][t.min(10)]);
-    features.fact_of(Block::Structure, "tenths of the letters in capitals:", tenths(text.capitals, text.letters));
-    features.fact_of(Block::Structure, "tenths of the letters outside ASCII:", tenths(text.foreign, text.letters));
+    let tenths = |part: usize, whole: usize| {
+        (part * 10)
+            .checked_div(whole)
+            .map_or("none", |t| ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10"][t.min(10)])
+    };
+    features.fact_of(
+        Block::Structure,
+        "tenths of the letters in capitals:",
+        tenths(text.capitals, text.letters),
+    );
+    features.fact_of(
+        Block::Structure,
+        "tenths of the letters outside ASCII:",
+        tenths(text.foreign, text.letters),
+    );
     if reading.plain.iter().any(|t| t.lines().any(|line| line.starts_with('>'))) {
         features.fact(Block::Structure, "quotes lines of another message");
     }

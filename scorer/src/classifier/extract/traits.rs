@@ -32,7 +32,9 @@ fn brands(parts: &Parts<'_>, lexicon: &Lexicon, features: &mut Features) -> bool
     let host = parts.reading.from.host.as_str();
     let mut impostor = false;
     let mut by_owner = false;
-    for (place, words, at_least) in [("author's name", parts.from_name, 1), ("subject", parts.subject, 1), ("text", parts.text, 2)] {
+    for (place, words, at_least) in
+        [("author's name", parts.from_name, 1), ("subject", parts.subject, 1), ("text", parts.text, 2)]
+    {
         for (brand, count) in lexicon.brands(&words.hashes) {
             if count < at_least {
                 continue;
@@ -57,7 +59,11 @@ fn brands(parts: &Parts<'_>, lexicon: &Lexicon, features: &mut Features) -> bool
             };
             features.fact_of(Block::Traits, &format!("a known name in the {place}"), says);
             let led = parts.targets.share(|address| lexicon.claim(brand, &address.host) == Claim::Owner);
-            features.fact_of(Block::Traits, &format!("a known name in the {place}, links to its owner:"), led);
+            features.fact_of(
+                Block::Traits,
+                &format!("a known name in the {place}, links to its owner:"),
+                led,
+            );
         }
     }
     if impostor && !by_owner {
@@ -78,7 +84,12 @@ fn meanings(parts: &Parts<'_>, lexicon: &Lexicon, impostor: bool, features: &mut
         features.fact_of(Block::Traits, "text", meaning);
         // Long texts speak of everything; what they speak of again and again is their matter.
         let per_hundred = count * 100 / parts.text.hashes.len().max(30);
-        let density = match per_hundred { 0 => "now and then", 1..=2 => "often", 3..=5 => "very often", _ => "all the time" };
+        let density = match per_hundred {
+            0 => "now and then",
+            1..=2 => "often",
+            3..=5 => "very often",
+            _ => "all the time",
+        };
         features.fact_of(Block::Traits, &format!("text {meaning}"), density);
         features.fact_of(Block::Traits, &format!("text {meaning}, links to the author's domain:"), own_links);
         if impostor {
@@ -141,7 +152,13 @@ fn hiding(parts: &Parts<'_>, features: &mut Features) {
     let html = parts.html;
     let visible: usize = parts.reading.seen.iter().map(|t| t.len()).sum();
     if html.hidden_bytes > 0 {
-        let says = if html.hidden_bytes > visible { "more than what is seen" } else if html.hidden_bytes > 300 { "a lot" } else { "a little" };
+        let says = if html.hidden_bytes > visible {
+            "more than what is seen"
+        } else if html.hidden_bytes > 300 {
+            "a lot"
+        } else {
+            "a little"
+        };
         features.fact_of(Block::Traits, "hidden text:", says);
     }
     for (is, says) in [
@@ -157,7 +174,9 @@ fn hiding(parts: &Parts<'_>, features: &mut Features) {
         }
     }
     features.fact_count(Block::Traits, "HTML comments:", html.comments);
-    for (words, place) in [(parts.subject, "subject"), (parts.from_name, "author's name"), (parts.text, "text")] {
+    for (words, place) in
+        [(parts.subject, "subject"), (parts.from_name, "author's name"), (parts.text, "text")]
+    {
         if words.lookalikes > 0 {
             features.fact_of(Block::Traits, "letters that only look like others in the", place);
         }

@@ -85,6 +85,19 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, CorpusError> {
     Ok(found)
 }
 
+/// Replaces the labels of messages by those of a file: path as it ends, tab, `ham` or `spam`.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn correct(messages: &mut [Labelled], corrections: &Path) -> Result<(), CorpusError> {
+    for correction in from_index(Path::new(""), corrections)? {
+        for message in messages.iter_mut().filter(|m| m.path.ends_with(&correction.path)) {
+            message.is_spam = correction.is_spam;
+        }
+    }
+    Ok(())
+}
+
 /// Reads one message.
 ///
 /// # Errors

@@ -14,23 +14,11 @@ pub struct Recipe {
     pub decay: f32,
     /// Features of fewer messages are left out: they tell one message from another, not spam from ham.
     pub min_messages: u32,
-    /// What the features of each block count.
-    pub block_scale: [f32; BLOCKS],
-    /// Share of the messages from which a whole block is hidden while learning, so that none is relied upon alone.
-    pub block_dropout: f32,
 }
 
 impl Default for Recipe {
     fn default() -> Self {
-        Recipe {
-            seed: 1,
-            passes: 4,
-            rate: 0.3,
-            decay: 0.0,
-            min_messages: 2,
-            block_scale: [1.0; BLOCKS],
-            block_dropout: 0.0,
-        }
+        Recipe { seed: 1, passes: 6, rate: 0.2, decay: 0.0003, min_messages: 2 }
     }
 }
 
@@ -60,10 +48,22 @@ impl Example {
         Example { keys: sorted.iter().map(|feature| feature.key).collect(), ends, is_spam, weight }
     }
 
-    fn blocks(&self) -> impl Iterator<Item = (usize, &[u64])> {
+    /// The hashes of one block.
+    #[must_use]
+    pub fn block(&self, block: Block) -> &[u64] {
+        self.numbered(block as usize)
+    }
+
+    fn numbered(&self, block: usize) -> &[u64] {
+        let start = if block == 0 { 0 } else { self.ends[block - 1] as usize };
+        &self.keys[start..self.ends[block] as usize]
+    }
+
+    /// Each block with what one of its features counts.
+    fn blocks(&self) -> impl Iterator<Item = (f32, &[u64])> {
         (0..BLOCKS).map(|block| {
-            let start = if block == 0 { 0 } else { self.ends[block - 1] as usize };
-            (block, &self.keys[start..self.ends[block] as usize])
+            let keys = self.numbered(block);
+            (1.0 / (keys.len().max(1) as f32).sqrt(), keys)
         })
     }
 }
@@ -72,16 +72,14 @@ impl Example {
 pub struct Weights {
     pub bias: f32,
     pub of_bucket: Vec<f32>,
-    pub block_scale: [f32; BLOCKS],
 }
 
 impl Weights {
     #[must_use]
     pub fn score(&self, example: &Example) -> f32 {
         let mut sum = self.bias;
-        for (block, keys) in example.blocks() {
-            let weights: f32 = keys.iter().map(|key| self.of_bucket[bucket(*key)]).sum();
-            sum += weights * self.block_scale[block] / (keys.len().max(1) as f32).sqrt();
+        for (scale, keys) in example.blocks() {
+            sum += scale * keys.iter().map(|key| self.of_bucket[bucket(*key)]).sum::<f32>();
         }
         sum
     }
@@ -94,41 +92,54 @@ fn bucket(key: u64) -> usize {
 /// Learns from `examples`.
 #[must_use]
 pub fn learn(examples: &[&Example], recipe: &Recipe) -> Weights {
-    let common = common_features(examples, recipe.min_messages);
-    let is_common = |key: u64| common[bucket(key) / 64] >> (bucket(key) % 64) & 1 == 1;
-    let mut weights =
-        Weights { bias: 0.0, of_bucket: vec![0.0; BUCKETS], block_scale: recipe.block_scale };
-    let mut squares = vec![1e-4f32; BUCKETS];
-    let mut bias_squares = 1e-4f32;
+    let mut learner = Learner {
+        weights: Weights { bias: 0.0, of_bucket: vec![0.0; BUCKETS] },
+        squares: vec![FIRST_SQUARE; BUCKETS],
+        bias_square: FIRST_SQUARE,
+        common: common_features(examples, recipe.min_messages),
+        recipe,
+    };
     let mut random = Random(recipe.seed);
     let mut order: Vec<usize> = (0..examples.len()).collect();
     for _ in 0..recipe.passes {
         random.shuffle(&mut order);
         for at in &order {
-            let example = examples[*at];
-            let hidden = (random.unit() < recipe.block_dropout).then(|| random.below(BLOCKS));
-            let mut score = weights.bias;
-            for (block, keys) in example.blocks().filter(|(block, _)| Some(*block) != hidden) {
-                let sum: f32 = keys.iter().map(|key| weights.of_bucket[bucket(*key)]).sum();
-                score += sum * weights.block_scale[block] / (keys.len().max(1) as f32).sqrt();
-            }
-            let target = f32::from(u8::from(example.is_spam));
-            let error = (sigmoid(score) - target) * example.weight;
-            bias_squares += error * error;
-            weights.bias -= recipe.rate * error / bias_squares.sqrt();
-            for (block, keys) in example.blocks().filter(|(block, _)| Some(*block) != hidden) {
-                let gradient = error * weights.block_scale[block] / (keys.len().max(1) as f32).sqrt();
-                for key in keys.iter().filter(|key| is_common(**key)) {
-                    let bucket = bucket(*key);
-                    let weight = &mut weights.of_bucket[bucket];
-                    let gradient = gradient + recipe.decay * *weight;
-                    squares[bucket] += gradient * gradient;
-                    *weight -= recipe.rate * gradient / squares[bucket].sqrt();
+            learner.update(examples[*at]);
+        }
+    }
+    learner.weights
+}
+
+/// So that the first steps are not too long.
+const FIRST_SQUARE: f32 = 1e-4;
+
+struct Learner<'a> {
+    weights: Weights,
+    /// Sums of the squares of each weight's gradients: a weight that was changed often changes less (AdaGrad).
+    squares: Vec<f32>,
+    bias_square: f32,
+    common: Vec<u64>,
+    recipe: &'a Recipe,
+}
+
+impl Learner<'_> {
+    fn update(&mut self, example: &Example) {
+        let target = f32::from(u8::from(example.is_spam));
+        let error = (sigmoid(self.weights.score(example)) - target) * example.weight;
+        self.bias_square += error * error;
+        self.weights.bias -= self.recipe.rate * error / self.bias_square.sqrt();
+        for (scale, keys) in example.blocks() {
+            for bucket in keys.iter().map(|key| bucket(*key)) {
+                if self.common[bucket / 64] >> (bucket % 64) & 1 == 0 {
+                    continue;
                 }
+                let weight = &mut self.weights.of_bucket[bucket];
+                let gradient = error * scale + self.recipe.decay * *weight;
+                self.squares[bucket] += gradient * gradient;
+                *weight -= self.recipe.rate * gradient / self.squares[bucket].sqrt();
             }
         }
     }
-    weights
 }
 
 /// One bit a bucket: a feature of at least `min` messages is there.
@@ -173,20 +184,5 @@ impl Random {
         for at in (1..items.len()).rev() {
             items.swap(at, self.below(at + 1));
         }
-    }
-}
-
-/// A name for each block, for tables.
-#[must_use]
-pub fn block_name(block: Block) -> &'static str {
-    match block {
-        Block::Header => "header",
-        Block::Structure => "structure",
-        Block::Traits => "traits",
-        Block::Subject => "subject",
-        Block::Words => "words",
-        Block::Pairs => "pairs",
-        Block::Links => "links",
-        Block::Html => "html",
     }
 }

@@ -68,7 +68,9 @@ mod tests {
     fn measures_are_those_of_the_definition() {
         let perfect: Vec<_> = (0..2000).map(|i| (i as f32, i >= 1000)).collect();
         let measures = measure(&perfect);
-        assert!(measures.one_minus_auc.abs() < 1e-12 && (measures.recall_at_tenth_percent - 1.0).abs() < 1e-12);
+        assert!(
+            measures.one_minus_auc.abs() < 1e-12 && (measures.recall_at_tenth_percent - 1.0).abs() < 1e-12
+        );
         let same = [(0.5, true), (0.5, false)];
         assert!((measure(&same).one_minus_auc - 0.5).abs() < 1e-12);
         assert!(measure(&same).recall_at_one_percent.abs() < 1e-12);
