@@ -62,7 +62,7 @@ pub async fn start(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Pip
     let stop_ingress = CancellationToken::new();
     let stop_workers = CancellationToken::new();
     let mut workers = JoinSet::new();
-    spawn_scorer(&mut workers, config, &shared, &mut registry, &stop_workers);
+    spawn_scorer(&mut workers, config, &shared, &mut registry, &stop_workers)?;
     spawn_delivery(&mut workers, config, &shared, &mut registry, cluster_key.clone(), &stop_workers);
     let store = spawn_reporter(&mut workers, config, &shared, &mut registry, &stop_workers)?;
     let control = start_control(config, &shared, cluster_key, embedded, &stop_views).await;
@@ -202,9 +202,10 @@ fn spawn_scorer(
     shared: &Shared,
     registry: &mut Registry,
     shutdown: &CancellationToken,
-) {
+) -> anyhow::Result<()> {
+    let classifier = Arc::new(classifier(config)?);
     let config =
-        scorer::Config { node: config.node.clone(), slots: config.scorer_slots, ..scorer::Config::default() };
+        scorer::Config { slots: config.scorer_slots, ..scorer::Config::new(config.node.clone(), classifier) };
     let run = scorer::run(
         config,
         Arc::clone(&shared.log),
@@ -214,6 +215,27 @@ fn spawn_scorer(
         shutdown.clone(),
     );
     workers.spawn(named("scorer", async { Ok(run.await?) }));
+    Ok(())
+}
+
+/// The content classifier that a configuration names.
+///
+/// # Errors
+/// When its model cannot be read.
+pub fn classifier(config: &Config) -> anyhow::Result<scorer::Classifier> {
+    classifier_of(config.model.as_deref()).context("scorer.model")
+}
+
+/// The content classifier with a model file, or the one that ships with Mailweir.
+///
+/// # Errors
+/// When the file cannot be read, or is no model.
+pub fn classifier_of(model: Option<&std::path::Path>) -> anyhow::Result<scorer::Classifier> {
+    use scorer::classifier::model::Model;
+    let Some(path) = model else { return Ok(scorer::Classifier::shipped()?) };
+    let file = std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let model = Model::decode(&file).with_context(|| format!("{} cannot be used", path.display()))?;
+    Ok(scorer::Classifier::new(model))
 }
 
 fn spawn_delivery(

@@ -5,6 +5,11 @@ use schemas::{Position, ReversePath, Timestamp, Topic};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+thread_local! {
+    /// Made once: a run of a target must cost what its input costs.
+    static CLASSIFIER: scorer::Classifier = scorer::Classifier::shipped().expect("the shipped model can be read");
+}
+
 /// Runs a target by its name; `false` when there is none.
 pub fn run(target: &str, data: &[u8]) -> bool {
     match target {
@@ -93,7 +98,8 @@ pub fn header(data: &[u8]) {
     for part in &structure.parts {
         let _ = (part.decoded_start(4096), part.is_text());
     }
-    let judgement = scorer::score_message(data, Timestamp(1_795_512_600_000));
+    let judgement =
+        CLASSIFIER.with(|classifier| scorer::score_message(data, classifier, Timestamp(1_795_512_600_000)));
     assert!(judgement.verdict.score.is_finite());
     let (head, body) = delivery::header::split(data);
     assert!(head <= body && body <= data.len());

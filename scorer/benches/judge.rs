@@ -5,6 +5,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use schemas::{Position, Timestamp, Topic, spool};
+use scorer::Classifier;
 use scorer::policy::Policy;
 use scorer::state::Senders;
 
@@ -31,7 +32,8 @@ fn main() {
 
 /// Microseconds for the verdict alone, and with the envelope read and the records written as JSON.
 fn measure(message: &[u8], rounds: usize) -> (f64, f64) {
-    let template = scorer::score_message(message, AT);
+    let classifier = Classifier::shipped().expect("the shipped model can be read");
+    let template = scorer::score_message(message, &classifier, AT);
     let policy = Policy::default_for_files();
     let senders = Senders::default();
     let accepted = Position { topic: Topic::Accepted, partition: 0, offset: 1 };
@@ -66,12 +68,12 @@ fn measure(message: &[u8], rounds: usize) -> (f64, f64) {
         (0..rounds).map(|_| round()).fold(f64::MAX, f64::min)
     };
     let judge = best(&|| {
-        black_box(scorer::judge(&envelope, black_box(message), accepted, &policy, &senders, AT));
+        black_box(scorer::judge(&envelope, black_box(message), accepted, &policy, &senders, &classifier, AT));
     });
     let whole = best(&|| {
         let (envelope, message): (schemas::Envelope, _) =
             spool::decode(black_box(&record)).expect("written above");
-        let judgement = scorer::judge(&envelope, &message, accepted, &policy, &senders, AT);
+        let judgement = scorer::judge(&envelope, &message, accepted, &policy, &senders, &classifier, AT);
         let verdict = judgement.verdict;
         let head = schemas::verdict::Judged {
             envelope,

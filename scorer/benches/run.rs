@@ -31,7 +31,7 @@ async fn measure(slots: usize) -> (f64, f64) {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let metrics = Metrics::new(&mut Registry::default());
     let (started, cpu) = (Instant::now(), cpu_seconds());
-    let config = Config { slots, ..Config::default() };
+    let config = Config { slots, ..Config::new("node1", classifier()) };
     let scorer =
         tokio::spawn(scorer::run(config, Arc::clone(&log), clock, settings, metrics, shutdown.clone()));
     while log.lag("scorer", Topic::Accepted).await.expect("the lag is known") > 0 {
@@ -44,6 +44,10 @@ async fn measure(slots: usize) -> (f64, f64) {
     (MESSAGES as f64 / took, cpu * 1000.0 / MESSAGES as f64)
 }
 
+fn classifier() -> Arc<scorer::Classifier> {
+    Arc::new(scorer::Classifier::shipped().expect("the shipped model can be read"))
+}
+
 async fn fill(log: &Log) {
     let line = "The quick brown fox jumps over the lazy dog, and does so until the line is full.\r\n";
     let message = format!(
@@ -51,7 +55,7 @@ async fn fill(log: &Log) {
         SystemClock.now().rfc5322(),
         line.repeat(120)
     );
-    let template = scorer::score_message(message.as_bytes(), SystemClock.now()).verdict;
+    let template = scorer::score_message(message.as_bytes(), &classifier(), SystemClock.now()).verdict;
     for batch in 0..MESSAGES / 100 {
         let records = (0..100).map(|n| {
             let user = UserId(format!("user{}.example", n % 20));

@@ -180,7 +180,8 @@ impl Member {
     ) -> Result<Judgement, LogError> {
         let started = Instant::now();
         let senders = &self.owned(record.position.partition)?.senders;
-        let judge = || judge::judge(envelope, message, record.position, policy, senders, now);
+        let classifier = &self.classifier;
+        let judge = || judge::judge(envelope, message, record.position, policy, senders, classifier, now);
         // The parsers read what anybody may send. Should one have a defect, it must cost this message a verdict, not all
         // the others of its partition theirs, again after every restart. Nothing is changed in there that could be left
         // half done.

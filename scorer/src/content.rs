@@ -1,10 +1,11 @@
-//! What the text of a message says. Today: the two test strings with which an operator tries the way of a blocked
-//! message. The statistical classifier stands here, beside them, and gives its symbols and weights to the same list.
+//! What the content of a message says: the two test strings with which an operator tries the way of a blocked message, and
+//! the classifier.
 
 use memchr::memmem;
 use schemas::settings::CheckMode;
 use schemas::verdict::{Classification, Symbol};
 
+use crate::classifier::Classifier;
 use crate::evidence;
 use crate::facts::Facts;
 use crate::mime::Encoding;
@@ -23,11 +24,12 @@ const MAX_DECODED_BYTES: usize = 256 * 1024;
 pub struct Content {
     pub symbols: Vec<Symbol>,
     pub is_virus: bool,
-    pub is_spam: bool,
+    /// The test string for spam filters is in it, and spam is blocked.
+    pub is_test_spam: bool,
 }
 
 #[must_use]
-pub fn examine(facts: &Facts<'_>, policy: &Policy) -> Content {
+pub fn examine(facts: &Facts<'_>, policy: &Policy, classifier: &Classifier) -> Content {
     let mut content = Content::default();
     if is_eicar(facts) {
         content.is_virus = true;
@@ -36,12 +38,23 @@ pub fn examine(facts: &Facts<'_>, policy: &Policy) -> Content {
     match policy.mode(Classification::Spam) {
         CheckMode::Off => {}
         mode if has_gtube(facts) => {
-            content.is_spam = mode == CheckMode::Block;
+            content.is_test_spam = mode == CheckMode::Block;
             content.symbols.push(evidence::symbol("GTUBE", 1.0, "the test string for spam filters"));
         }
-        CheckMode::Count | CheckMode::Block => {}
+        CheckMode::Count | CheckMode::Block => content.symbols.push(classify(facts, classifier)),
     }
     content
+}
+
+/// What the classifier says. Why it says so costs a second look at the message, and is asked only of what stands out.
+fn classify(facts: &Facts<'_>, classifier: &Classifier) -> Symbol {
+    let probability = classifier.probability(facts) as f32;
+    let evidence = if probability >= classifier.suspect_threshold() {
+        classifier.explanation(facts)
+    } else {
+        String::new()
+    };
+    evidence::symbol("CONTENT", probability, &evidence)
 }
 
 fn has_gtube(facts: &Facts<'_>) -> bool {
@@ -66,12 +79,12 @@ fn is_eicar(facts: &Facts<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples::{envelope, policy};
+    use crate::samples::{classifier, envelope, policy};
 
     fn check(message: &str) -> (bool, bool) {
         let envelope = envelope("a@b.example", &["c@d.example"]);
-        let content = examine(&Facts::of(&envelope, message.as_bytes()), &policy("{}"));
-        (content.is_spam, content.is_virus)
+        let content = examine(&Facts::of(&envelope, message.as_bytes()), &policy("{}"), classifier());
+        (content.is_test_spam, content.is_virus)
     }
 
     #[test]
@@ -89,9 +102,9 @@ mod tests {
         let envelope = envelope("a@b.example", &["c@d.example"]);
         let message = format!("\r\n{GTUBE}\r\n");
         let facts = Facts::of(&envelope, message.as_bytes());
-        let off = examine(&facts, &policy(r#"{"checks": {"spam": "off"}}"#));
-        assert!(!off.is_spam && off.symbols.is_empty());
-        let count = examine(&facts, &policy(r#"{"checks": {"spam": "count"}}"#));
-        assert!(!count.is_spam && count.symbols.len() == 1);
+        let off = examine(&facts, &policy(r#"{"checks": {"spam": "off"}}"#), classifier());
+        assert!(!off.is_test_spam && off.symbols.is_empty());
+        let count = examine(&facts, &policy(r#"{"checks": {"spam": "count"}}"#), classifier());
+        assert!(!count.is_test_spam && count.symbols.len() == 1);
     }
 }

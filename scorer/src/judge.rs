@@ -11,18 +11,23 @@
 //! | 5 | sender on the allow list, or every recipient on it | `allow_listed` | release |
 //! | 6 | sender, or any recipient, on a block list | `blocked_sender`, `blocked_recipient` | quarantine (observed: release) |
 //! | 7 | a structure check in block mode | of the first in `checks::CHECKS` | quarantine (observed: release) |
-//! | 8 | spam | `spam`; `forwarded_spam` when it is only passed on | quarantine (observed: release) |
-//! | 9 | nothing of that | `clean` | release |
+//! | 8 | score at or above the user's `spam_threshold` | `spam`; `forwarded_spam` when it is only passed on | quarantine (observed: release) |
+//! | 9 | score at or above the model's second point | `suspect` | release |
+//! | 10 | nothing of that | `clean` | release |
+//!
+//! The score is the probability that at least one of the symbols is right, each weight being the probability that it is: so
+//! weak findings add up, none outweighs the classifier, and the score can be computed again from the symbols alone.
 //!
 //! "Observed": with `spam_action = "observe"` what rows 6 to 8 would block is released as `observe_only`. Whatever row
 //! decides, every finding stands in the symbols with its evidence. Limits, and the holds that follow from them, belong
 //! between rows 5 and 6.
 
-use schemas::settings::{QuarantineResponse, SpamAction};
+use schemas::settings::{CheckMode, QuarantineResponse, SpamAction};
 use schemas::verdict::{Classification, Disposition, MessageSummary, RemoveField, Symbol, Verdict};
 use schemas::{EnhancedCode, Envelope, Position, SmtpReply, Timestamp};
 
 use crate::checks::{self, Found};
+use crate::classifier::Classifier;
 use crate::content::{self, Content};
 use crate::evidence;
 use crate::facts::Facts;
@@ -64,26 +69,24 @@ pub fn judge(
     accepted: Position,
     policy: &Policy,
     senders: &Senders,
+    classifier: &Classifier,
     now: Timestamp,
 ) -> Judgement {
     let facts = Facts::of(envelope, message);
     let identified = identity::identify(&policy.identification, &facts.header, envelope);
     if envelope.origin.is_some() {
         let own = (Classification::Own, Disposition::Release);
-        return write(&facts, accepted, policy, identified, own, Vec::new(), now);
+        return write(&facts, accepted, policy, identified, own, Vec::new(), None, now);
     }
     let lists = Lists::ask(&facts, policy);
     let lock = senders.lock(&envelope.user, &identified.identity, now);
     let found = checks::run(&facts, policy);
-    let content = content::examine(&facts, policy);
+    let content = content::examine(&facts, policy, classifier);
 
-    let mut decision = decide(lock.is_some(), &lists, &found, &content, policy.spam_action);
     let mut symbols = Vec::new();
-    if forwarded::is_forwarded(&facts, &identified.source, &policy.from_domains) {
+    let is_forwarded = forwarded::is_forwarded(&facts, &identified.source, &policy.from_domains);
+    if is_forwarded {
         symbols.push(evidence::symbol("FORWARDED", 0.0, ""));
-        if decision.0 == Classification::Spam {
-            decision.0 = Classification::ForwardedSpam;
-        }
     }
     if let Some(lock) = lock {
         let of = if lock.of_user { "user" } else { "identity" };
@@ -91,7 +94,13 @@ pub fn judge(
         symbols.push(evidence::symbol("LOCKED_SENDER", 1.0, &evidence));
     }
     symbols.extend(lists.symbols());
+    let by_content = ByContent::of(&content, &found, policy, classifier);
     symbols.extend(content.symbols);
+    let mut decision =
+        decide(lock.is_some(), &lists, &found, content.is_virus, by_content, policy.spam_action);
+    if is_forwarded && decision.0 == Classification::Spam {
+        decision.0 = Classification::ForwardedSpam;
+    }
     symbols.extend(found.symbols);
     // Whoever looks into an account wants to know which of its scripts it was.
     if let Some((script, _)) = identity::auto::script(&facts.header) {
@@ -101,7 +110,40 @@ pub fn judge(
     if let Some(fields) = by_fields.then(|| identity::auto::disagreement(&facts.header)).flatten() {
         symbols.push(evidence::symbol("IDENTITY_FIELDS_DISAGREE", 0.0, &fields));
     }
-    write(&facts, accepted, policy, identified, decision, symbols, now)
+    let model = Some(classifier.version());
+    write(&facts, accepted, policy, identified, decision, symbols, model, now)
+}
+
+/// What the score makes of a message that nothing else decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ByContent {
+    Spam,
+    Suspect,
+    Clean,
+}
+
+impl ByContent {
+    fn of(content: &Content, found: &Found, policy: &Policy, classifier: &Classifier) -> Self {
+        let mode = policy.mode(Classification::Spam);
+        if mode == CheckMode::Off {
+            return ByContent::Clean;
+        }
+        let threshold = policy.spam_threshold.unwrap_or_else(|| classifier.spam_threshold());
+        let score = score(content.symbols.iter().chain(&found.symbols));
+        let blocks = mode == CheckMode::Block;
+        if content.is_test_spam || (blocks && score >= threshold) {
+            ByContent::Spam
+        } else if score >= classifier.suspect_threshold().min(threshold) {
+            ByContent::Suspect
+        } else {
+            ByContent::Clean
+        }
+    }
+}
+
+/// The probability that at least one of the symbols is right.
+fn score<'a>(symbols: impl Iterator<Item = &'a Symbol>) -> f32 {
+    1.0 - symbols.map(|symbol| 1.0 - symbol.weight.clamp(0.0, 1.0)).product::<f32>()
 }
 
 /// The table at the top of this file.
@@ -109,12 +151,13 @@ fn decide(
     locked: bool,
     lists: &Lists,
     found: &Found,
-    content: &Content,
+    is_virus: bool,
+    by_content: ByContent,
     spam_action: SpamAction,
 ) -> (Classification, Disposition) {
     use Classification as C;
     use Disposition::{Quarantine, Release};
-    if content.is_virus {
+    if is_virus {
         return (C::Virus, Quarantine);
     }
     if locked {
@@ -129,8 +172,9 @@ fn decide(
     let blocked_as = (lists.blocked_sender.as_ref().map(|_| C::BlockedSender))
         .or(lists.blocked_recipient.as_ref().map(|_| C::BlockedRecipient))
         .or(found.blocked_as)
-        .or(content.is_spam.then_some(C::Spam));
+        .or((by_content == ByContent::Spam).then_some(C::Spam));
     match (blocked_as, spam_action) {
+        (None, _) if by_content == ByContent::Suspect => (C::Suspect, Release),
         (None, _) => (C::Clean, Release),
         (Some(_), SpamAction::Observe) => (C::ObserveOnly, Release),
         (Some(classification), SpamAction::Enforce) => (classification, Quarantine),
@@ -184,6 +228,7 @@ impl Lists {
     }
 }
 
+#[allow(clippy::too_many_arguments)] // each is one field of the verdict
 fn write(
     facts: &Facts<'_>,
     accepted: Position,
@@ -191,11 +236,12 @@ fn write(
     identified: Identified,
     (classification, disposition): (Classification, Disposition),
     mut symbols: Vec<Symbol>,
+    model: Option<&str>,
     now: Timestamp,
 ) -> Judgement {
     evidence::bound(&mut symbols);
     let envelope = facts.envelope;
-    let score = symbols.iter().map(|symbol| symbol.weight).sum::<f32>().clamp(0.0, 1.0);
+    let score = score(symbols.iter());
     let message = MessageSummary {
         id: envelope.id,
         accepted_at: envelope.accepted_at,
@@ -219,7 +265,7 @@ fn write(
         symbols,
         identity_source: identified.source,
         policy_version: policy.version,
-        model_version: None,
+        model_version: model.map(str::to_owned),
         client: envelope.client.clone(),
         recipients: envelope.recipients.iter().map(|r| r.forward_path.clone()).collect(),
         accepted,
@@ -255,6 +301,7 @@ pub fn without_message(
         identified,
         (Classification::Unknown, Disposition::Quarantine),
         symbols,
+        None,
         now,
     )
 }

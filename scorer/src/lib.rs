@@ -21,6 +21,7 @@ pub mod policy;
 
 pub mod address_list;
 pub mod checks;
+pub mod classifier;
 pub mod content;
 pub mod evidence;
 pub mod facts;
@@ -33,6 +34,7 @@ pub mod mime;
 pub mod score_file;
 pub mod state;
 pub mod summary;
+pub mod transfer;
 pub mod zip;
 
 pub mod error;
@@ -41,8 +43,9 @@ pub mod metrics;
 #[cfg(test)]
 mod samples;
 
+pub use classifier::Classifier;
 pub use error::Error;
 pub use judge::{Judgement, judge};
 pub use metrics::Metrics;
 pub use run::{Config, run};
-pub use score_file::score_message;
+pub use score_file::{score_message, spam_probability};

@@ -78,7 +78,9 @@ mod tests {
     }
 
     fn message() -> MessageSummary {
-        crate::score_file::score_message(b"From: a@b.example\r\n\r\n", NOW).verdict.message
+        crate::score_file::score_message(b"From: a@b.example\r\n\r\n", crate::samples::classifier(), NOW)
+            .verdict
+            .message
     }
 
     fn row() -> SenderRow {

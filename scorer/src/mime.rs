@@ -6,6 +6,7 @@ use mail_parser::parsers::MessageStream;
 use memchr::{memchr, memmem};
 
 use crate::header::{HeaderField, HeaderSection};
+use crate::transfer;
 
 /// Parts looked at; the rest of a message with more is not, since it is blocked or its operator wants it so.
 pub const MAX_PARTS: usize = 1000;
@@ -26,6 +27,12 @@ pub struct Part<'a> {
     /// What it calls its file: in `Content-Disposition`, in `Content-Type`; decoded (RFC 2231, RFC 2047).
     pub file_names: Vec<String>,
     pub encoding: Encoding,
+    /// As it is named, if it is.
+    pub charset: Option<String>,
+    /// `Content-Disposition: attachment`.
+    pub is_attachment: bool,
+    /// Of a multipart.
+    pub boundary: Option<String>,
     /// As it stands, encoded; of a multipart everything within.
     pub body: &'a [u8],
 }
@@ -53,18 +60,8 @@ impl Part<'_> {
     pub fn decoded_start(&self, max: usize) -> Vec<u8> {
         match self.encoding {
             Encoding::Identity => self.body[..self.body.len().min(max)].to_vec(),
-            Encoding::Base64 => {
-                // Four characters for three bytes, and line ends.
-                let mut decoded =
-                    decode_base64(&self.body[..self.body.len().min(max / 3 * 4 + max / 16 + 64)]);
-                decoded.truncate(max);
-                decoded
-            }
-            Encoding::QuotedPrintable => {
-                let end = self.body.len().min(max.saturating_mul(3));
-                mail_parser::decoders::quoted_printable::quoted_printable_decode(&self.body[..end])
-                    .unwrap_or_default()
-            }
+            Encoding::Base64 => transfer::base64(self.body, max),
+            Encoding::QuotedPrintable => transfer::quoted_printable(self.body, max),
         }
     }
 
@@ -73,19 +70,6 @@ impl Part<'_> {
     pub fn decoded(&self) -> Vec<u8> {
         self.decoded_start(self.body.len())
     }
-}
-
-/// Base64 as receivers read it: what does not belong is passed over (RFC 2045 6.8).
-fn decode_base64(encoded: &[u8]) -> Vec<u8> {
-    if let Some(decoded) = mail_parser::decoders::base64::base64_decode(encoded) {
-        return decoded;
-    }
-    let valid: Vec<u8> = encoded
-        .iter()
-        .copied()
-        .filter(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'='))
-        .collect();
-    mail_parser::decoders::base64::base64_decode(&valid).unwrap_or_default()
 }
 
 /// A boundary that is open: lines `--boundary` separate the parts of part number `part`.
@@ -191,6 +175,9 @@ impl<'a> Walk<'a> {
             content_type: type_of(content_type.as_ref()),
             file_names: file_names(disposition.as_ref(), content_type.as_ref()),
             encoding: encoding(section),
+            charset: content_type.as_ref().and_then(|c| c.attribute("charset")).map(str::to_owned),
+            is_attachment: disposition.as_ref().is_some_and(|d| d.ctype().eq_ignore_ascii_case("attachment")),
+            boundary: content_type.as_ref().and_then(|c| c.attribute("boundary")).map(str::to_owned),
             body: &self.message[body_at..],
         });
         self.starts.push(body_at);

@@ -28,6 +28,8 @@ pub struct Policy {
     pub version: u64,
     pub identification: Vec<Rule>,
     pub spam_action: SpamAction,
+    /// The model's own point when it is not set.
+    pub spam_threshold: Option<f32>,
     pub quarantine_response: QuarantineResponse,
     pub automatic_lock: LockPolicy,
     pub limits: Limits,
@@ -55,6 +57,7 @@ impl Policy {
             version,
             identification: rules(&settings.identification),
             spam_action: settings.spam_action,
+            spam_threshold: settings.spam_threshold,
             quarantine_response: settings.quarantine_response,
             automatic_lock: settings.automatic_lock,
             limits: settings.limits,

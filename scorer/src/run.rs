@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::classifier::Classifier;
 use crate::policy::Policies;
 use crate::state::PartitionState;
 use crate::{Error, Metrics, replay};
@@ -34,11 +35,15 @@ pub struct Config {
     pub slots: usize,
     /// Records taken up together, at most.
     pub batch: usize,
+    /// What scores the content.
+    pub classifier: Arc<Classifier>,
 }
 
-impl Default for Config {
-    fn default() -> Self {
-        Config { node: "node1".into(), slots: 1, batch: 256 }
+impl Config {
+    /// One member, batches of 256.
+    #[must_use]
+    pub fn new(node: impl Into<String>, classifier: Arc<Classifier>) -> Self {
+        Config { node: node.into(), slots: 1, batch: 256, classifier }
     }
 }
 
@@ -59,6 +64,7 @@ pub async fn run(
         let member = Member {
             slot: format!("{}-{slot}", config.node),
             batch: config.batch.max(1),
+            classifier: Arc::clone(&config.classifier),
             log: Arc::clone(&log),
             clock: Arc::clone(&clock),
             settings_changes: settings.changes(),
@@ -85,6 +91,7 @@ pub async fn run(
 pub struct Member {
     pub slot: String,
     batch: usize,
+    pub classifier: Arc<Classifier>,
     pub log: Log,
     pub clock: Arc<dyn Clock>,
     pub settings: View<SettingsView>,

@@ -49,3 +49,10 @@ pub(crate) fn policy(settings: &str) -> Policy {
     let settings: UserSettings = serde_json::from_str(settings).unwrap();
     Policy::of(Effective::of(&[&settings], true), 7)
 }
+
+/// Made once for all tests of a run.
+pub(crate) fn classifier() -> &'static crate::classifier::Classifier {
+    use crate::classifier::Classifier;
+    static SHIPPED: std::sync::OnceLock<Classifier> = std::sync::OnceLock::new();
+    SHIPPED.get_or_init(|| Classifier::shipped().unwrap())
+}

@@ -3,6 +3,9 @@
 use schemas::envelope::{BodyType, Client, Recipient};
 use schemas::{Domain, Envelope, MessageId, Position, ReversePath, Timestamp, Topic, UserId};
 
+use crate::classifier::features::Features;
+use crate::classifier::lexicon::Lexicon;
+use crate::classifier::{Classifier, extract};
 use crate::facts::Facts;
 use crate::judge::{Judgement, judge};
 use crate::policy::Policy;
@@ -11,10 +14,24 @@ use crate::state::Senders;
 /// Judges a message as it would be with default settings, had an IP user sent it at `at` from its From address to its
 /// To addresses.
 #[must_use]
-pub fn score_message(message: &[u8], at: Timestamp) -> Judgement {
+pub fn score_message(message: &[u8], classifier: &Classifier, at: Timestamp) -> Judgement {
     let envelope = envelope_of(message, at);
     let nowhere = Position { topic: Topic::Accepted, partition: 0, offset: 0 };
-    judge(&envelope, message, nowhere, &Policy::default_for_files(), &Senders::default(), at)
+    let policy = Policy::default_for_files();
+    judge(&envelope, message, nowhere, &policy, &Senders::default(), classifier, at)
+}
+
+/// The features of a message in a file, for training.
+pub(crate) fn features_of(message: &[u8], lexicon: &Lexicon) -> Features {
+    let envelope = envelope_of(message, Timestamp::default());
+    extract::features(&Facts::of(&envelope, message), lexicon, false)
+}
+
+/// The classifier's probability that a message in a file is spam.
+#[must_use]
+pub fn spam_probability(message: &[u8], classifier: &Classifier) -> f64 {
+    let envelope = envelope_of(message, Timestamp::default());
+    classifier.probability(&Facts::of(&envelope, message))
 }
 
 fn envelope_of(message: &[u8], at: Timestamp) -> Envelope {
@@ -53,28 +70,29 @@ fn envelope_of(message: &[u8], at: Timestamp) -> Envelope {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples::NOW;
+    use crate::samples::{NOW, classifier};
     use proptest::prelude::*;
     use schemas::verdict::Classification;
 
     #[test]
     fn a_file_is_judged_by_default_settings() {
         let message = b"From: a@b.example\nDate: Tue, 24 Nov 2026 09:30:00 +0000\nSubject: x\n\nhello\n";
-        let judgement = score_message(message, NOW);
+        let judgement = score_message(message, classifier(), NOW);
         assert_eq!(judgement.verdict.message.classification, Classification::Clean);
         assert_eq!(judgement.verdict.message.identity.0, "a@b.example");
-        assert!(judgement.verdict.symbols.is_empty(), "{:?}", judgement.verdict.symbols);
+        let names: Vec<_> = judgement.verdict.symbols.iter().map(|s| s.name.as_str()).collect();
+        assert_eq!(names, ["CONTENT"]);
     }
 
     proptest! {
         #[test]
         fn any_bytes_can_be_judged(message in proptest::collection::vec(any::<u8>(), 0..600)) {
-            let _ = score_message(&message, NOW);
+            let _ = score_message(&message, classifier(), NOW);
         }
 
         #[test]
         fn anything_like_a_message_can_be_judged(message in "((From|To|Date|Subject|Received|Content-Type): [ -~ü\\r\\n\t]{0,60}\r\n){0,8}\r\n.{0,40}") {
-            let _ = score_message(message.as_bytes(), NOW);
+            let _ = score_message(message.as_bytes(), classifier(), NOW);
         }
     }
 }

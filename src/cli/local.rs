@@ -1,4 +1,4 @@
-//! `run`, `check`, `score`, `status`, `backup`, `restore`: what concerns the node itself.
+//! `run`, `check`, `status`, `backup`, `restore`: what concerns the node itself.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -58,6 +58,8 @@ pub(super) fn check(arguments: &CheckArguments) -> anyhow::Result<()> {
     if let Some(tls) = &config.tls {
         ingress::tls::Certificate::load(tls)?;
     }
+    let classifier = crate::pipeline::classifier(&config)?;
+    println!("content classifier {}", classifier.version());
     if config.cluster_key_file.exists() {
         let key = control::cluster_key::load_or_create(&config.cluster_key_file)?;
         println!("cluster key {}", key.fingerprint());
@@ -74,50 +76,6 @@ pub(super) fn check(arguments: &CheckArguments) -> anyhow::Result<()> {
         println!("  takes mail at {} ({:?})", listener.bind, listener.tls);
     }
     Ok(())
-}
-
-#[derive(Debug, Args)]
-pub(super) struct ScoreArguments {
-    /// Messages.
-    files: Vec<PathBuf>,
-    /// Paths, one a line (further columns are passed over), relative to the index; prints path, tab, score for each.
-    #[arg(long)]
-    index: Option<PathBuf>,
-}
-
-pub(super) fn score(arguments: &ScoreArguments) -> anyhow::Result<()> {
-    if let Some(index) = &arguments.index {
-        let text = std::fs::read_to_string(index)
-            .map_err(|error| anyhow::anyhow!("{} cannot be read: {error}", index.display()))?;
-        let directory = index.parent().unwrap_or(std::path::Path::new("."));
-        for path in text.lines().filter_map(|line| line.split('\t').next()).filter(|path| !path.is_empty()) {
-            let judgement = score_file(&directory.join(path))?;
-            println!("{path}\t{:.6}", judgement.verdict.score);
-        }
-    }
-    for file in &arguments.files {
-        let verdict = score_file(file)?.verdict;
-        println!(
-            "{}: {} (score {:.2}), identity {}",
-            file.display(),
-            verdict.message.classification,
-            verdict.score,
-            verdict.message.identity
-        );
-        for symbol in &verdict.symbols {
-            println!("    {} {:.2}  {}", symbol.name, symbol.weight, symbol.evidence);
-        }
-    }
-    if arguments.files.is_empty() && arguments.index.is_none() {
-        anyhow::bail!("name files with messages, or --index FILE");
-    }
-    Ok(())
-}
-
-fn score_file(path: &std::path::Path) -> anyhow::Result<scorer::Judgement> {
-    let message =
-        std::fs::read(path).map_err(|error| anyhow::anyhow!("{} cannot be read: {error}", path.display()))?;
-    Ok(scorer::score_message(&message, ask::now()))
 }
 
 #[derive(Debug, Args)]

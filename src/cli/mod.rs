@@ -7,10 +7,12 @@ mod message;
 mod quarantine;
 mod queue;
 mod rewrite;
+mod score;
 mod senders;
 mod settings;
 mod stats;
 pub mod table;
+mod train;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -58,7 +60,9 @@ enum Verb {
     /// Make, import and show DKIM keys, with the DNS record to publish.
     Dkim(settings::DkimArguments),
     /// Judge messages in files without sending them.
-    Score(local::ScoreArguments),
+    Score(score::ScoreArguments),
+    /// Train the content classifier with a site's own mail.
+    Train(train::TrainArguments),
     /// One message's whole story, from the client's connection to every remote reply.
     Trace(message::TraceArguments),
     /// Search the message log: one line per recipient outcome.
@@ -129,7 +133,8 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Apply(arguments) => settings::apply(arguments).await?,
         Verb::Settings(arguments) => settings::show(arguments).await?,
         Verb::Dkim(arguments) => settings::dkim(arguments).await?,
-        Verb::Score(arguments) => local::score(&arguments)?,
+        Verb::Score(arguments) => score::score(&arguments)?,
+        Verb::Train(arguments) => train::train(arguments)?,
         Verb::Trace(arguments) => message::trace(arguments).await?,
         Verb::Log(arguments) => log::log(arguments).await?,
         Verb::Stats(arguments) => stats::stats(arguments).await?,

@@ -28,6 +28,8 @@ pub struct Config {
     pub max_lag: u64,
     pub max_connections: usize,
     pub scorer_slots: usize,
+    /// Of the content classifier; `None`: the one that ships with Mailweir.
+    pub model: Option<PathBuf>,
     pub delivery: Delivery,
     pub abuse_address: Option<Mailbox>,
     pub report_from: Mailbox,

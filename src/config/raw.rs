@@ -63,6 +63,7 @@ pub(super) struct Tls {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Scorer {
     pub slots: Option<usize>,
+    pub model: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]

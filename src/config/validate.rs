@@ -110,6 +110,7 @@ pub(super) fn validate(file: raw::File) -> Result<Config, Vec<Problem>> {
         max_lag: file.ingress.max_lag.unwrap_or(50_000),
         max_connections: file.ingress.max_connections.unwrap_or(20_000),
         scorer_slots: file.scorer.slots.unwrap_or(1).max(1),
+        model: file.scorer.model,
         delivery,
         abuse_address,
         report_from,

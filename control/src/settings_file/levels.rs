@@ -26,6 +26,7 @@ fn fix_for(key: &str) -> &'static str {
             "write { identity = true, user = false, blocked_messages = 5, within_minutes = 10, timeout_minutes = 60, max_unlocks = 2, notice = true }, or some of these"
         }
         "spam_action" => "write \"enforce\" or \"observe\"",
+        "spam_threshold" => "write a number from 0 to 1, as 0.98",
         "quarantine_response" => "write \"reject\" or \"accept\"",
         "require_valid_sender" => "write true or false",
         "from_domains" => "write a list of domains, as [\"customer.example\"]",
@@ -167,6 +168,8 @@ fn check(table: &Node, settings: &UserSettings, problems: &mut Vec<Problem>) {
         (1024..=MAX_MESSAGE_BYTES).contains(&bytes),
         "is not between 1024 (1 KiB) and 1073741824 (1 GiB)",
     );
+    let threshold = settings.spam_threshold.unwrap_or(0.5);
+    range("spam_threshold", (0.0..=1.0).contains(&threshold), "is not between 0 and 1");
     let days = settings.max_retry_days.unwrap_or(1.0);
     range("max_retry_days", days > 0.0 && days <= 30.0, "is not more than 0 and at most 30");
 }

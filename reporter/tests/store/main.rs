@@ -5,6 +5,7 @@
 mod clickhouse;
 mod events;
 mod questions;
+#[allow(dead_code)] // the benchmark and the pipeline use the rest
 mod server;
 mod sqlite;
 mod suite;

@@ -217,6 +217,9 @@ pub struct UserSettings {
     pub max_connections: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spam_action: Option<SpamAction>,
+    /// Score, 0 to 1, from which a message is spam; absent at every level: the model's point of at most 0.1 % false positives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spam_threshold: Option<f32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quarantine_response: Option<QuarantineResponse>,
     /// A From domain must resolve to a mailbox of this user's; null reverse-paths excepted.
@@ -271,6 +274,7 @@ pub struct Effective {
     pub automatic_lock: LockPolicy,
     pub max_connections: u32,
     pub spam_action: SpamAction,
+    pub spam_threshold: Option<f32>,
     pub quarantine_response: QuarantineResponse,
     pub require_valid_sender: bool,
     pub from_domains: Vec<Domain>,
@@ -311,6 +315,7 @@ impl Effective {
             automatic_lock: LockPolicy::of(levels, ip_user),
             max_connections: pick(levels, |s| s.max_connections).unwrap_or(10),
             spam_action: pick(levels, |s| s.spam_action).unwrap_or(SpamAction::Enforce),
+            spam_threshold: pick(levels, |s| s.spam_threshold),
             quarantine_response: pick(levels, |s| s.quarantine_response)
                 .unwrap_or(QuarantineResponse::Reject),
             require_valid_sender: pick(levels, |s| s.require_valid_sender).unwrap_or(false),

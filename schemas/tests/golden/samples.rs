@@ -366,6 +366,7 @@ fn user_settings() -> UserSettings {
         automatic_lock: None,
         max_connections: Some(10),
         spam_action: Some(SpamAction::Observe),
+        spam_threshold: Some(0.75),
         quarantine_response: Some(QuarantineResponse::Accept),
         require_valid_sender: Some(true),
         from_domains: Some(vec![domain("customer.example")]),

@@ -426,7 +426,8 @@ mod tests {
     #[test]
     fn identities_are_bounded_but_locks_find_room() {
         let mut senders = Senders::default();
-        let judgement = crate::score_file::score_message(b"From: a@b.example\r\n\r\n", NOW);
+        let judgement =
+            crate::score_file::score_message(b"From: a@b.example\r\n\r\n", crate::samples::classifier(), NOW);
         let mut message = judgement.verdict.message;
         for number in 0..=MAX_IDENTITIES_PER_USER {
             message.identity = identity(&number.to_string());

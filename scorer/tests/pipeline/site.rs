@@ -123,7 +123,8 @@ impl Site {
     pub fn start_on(&self, log: Log, slots: usize) -> Scorer {
         let shutdown = CancellationToken::new();
         let settings = eventlog::view::settings(Arc::clone(&log), shutdown.clone());
-        let config = Config { node: "node1".into(), slots, batch: 16 };
+        let classifier = Arc::new(scorer::Classifier::shipped().unwrap());
+        let config = Config { slots, batch: 16, ..Config::new("node1", classifier) };
         let metrics = Metrics::new(&mut Registry::default());
         let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
         let task = tokio::spawn(scorer::run(config, log, clock, settings, metrics, shutdown.clone()));

@@ -1,0 +1,152 @@
+//! Training: from folders of mail to a model. The same folders and seed give the same model, bit for bit.
+//!
+//! `corpus` finds the messages, `folds` keeps near-duplicates together, `learner` learns, `calibrate` makes probabilities
+//! and the two points of what a model says of messages that it did not see, `measure` says how good it is.
+
+pub mod calibrate;
+pub mod corpus;
+pub mod folds;
+pub mod learner;
+pub mod measure;
+pub mod report;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use calibrate::Scored;
+use corpus::{CorpusError, Labelled};
+use learner::{Example, Recipe};
+
+use super::lexicon::Lexicon;
+use super::model::{Calibration, Card, Model};
+
+const FOLDS: usize = 5;
+
+/// What to train with.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    pub directories: Vec<PathBuf>,
+    /// Files with corrections of labels: path as in the index, tab, label.
+    pub corrections: Vec<PathBuf>,
+    /// Corpora that are left out, by the beginnings of their names.
+    pub without: Vec<String>,
+    /// How much the messages of a corpus count, by the beginning of its name; 1 where nothing is said.
+    pub counts: Vec<(String, f32)>,
+    /// Train with the messages that the index holds out, too.
+    pub with_held_out: bool,
+    pub recipe: Recipe,
+    /// Of the model; its version begins with it.
+    pub name: String,
+}
+
+/// A labelled message with its features.
+pub struct Prepared {
+    pub labelled: Labelled,
+    pub example: Example,
+}
+
+/// Reads all messages and makes their features, on as many threads as the machine has processors.
+///
+/// # Errors
+/// When a directory or message cannot be read.
+pub fn prepare(plan: &Plan) -> Result<Vec<Prepared>, CorpusError> {
+    let mut messages = Vec::new();
+    for directory in &plan.directories {
+        messages.extend(corpus::list(directory)?);
+    }
+    for corrections in &plan.corrections {
+        corpus::correct(&mut messages, corrections)?;
+    }
+    let lexicon = Lexicon::new();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = messages.len().div_ceil(threads).max(1);
+    let work =
+        |messages: Vec<Labelled>| messages.into_iter().map(|m| prepare_one(m, plan, &lexicon)).collect();
+    let mut shares = Vec::new();
+    while !messages.is_empty() {
+        shares.push(messages.drain(..share.min(messages.len())).collect::<Vec<_>>());
+    }
+    std::thread::scope(|scope| {
+        let running: Vec<_> = shares.into_iter().map(|share| scope.spawn(|| work(share))).collect();
+        let mut prepared = Vec::new();
+        for thread in running {
+            let part: Result<Vec<Prepared>, CorpusError> =
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            prepared.extend(part?);
+        }
+        Ok(prepared)
+    })
+}
+
+fn prepare_one(labelled: Labelled, plan: &Plan, lexicon: &Lexicon) -> Result<Prepared, CorpusError> {
+    let message = corpus::read(&labelled.path)?;
+    let features = crate::score_file::features_of(&message, lexicon);
+    let weight =
+        plan.counts.iter().find(|(name, _)| labelled.corpus.starts_with(name)).map_or(1.0, |(_, w)| *w);
+    Ok(Prepared { example: Example::of(&features, labelled.is_spam, weight), labelled })
+}
+
+/// Trains on all of `messages`.
+///
+/// # Errors
+/// When they are all of one kind.
+pub fn train(messages: &[&Prepared], plan: &Plan) -> Result<Model, CorpusError> {
+    let spam = messages.iter().filter(|m| m.labelled.is_spam).count();
+    let ham = messages.len() - spam;
+    if spam == 0 || ham == 0 {
+        return Err(CorpusError::OneKind { spam, ham });
+    }
+    let unseen = cross_validate(messages, &plan.recipe);
+    let calibration = calibrate::fit(&unseen);
+    let examples: Vec<&Example> = messages.iter().map(|m| &m.example).collect();
+    let weights = learner::learn(&examples, &plan.recipe);
+    let card = Card {
+        format: 0,
+        version: String::new(),
+        bias: weights.bias,
+        scale: 0.0,
+        calibration,
+        spam_threshold: calibrate::operating_point(&unseen, calibration, 0.001),
+        suspect_threshold: calibrate::operating_point(&unseen, calibration, 0.01),
+        seed: plan.recipe.seed,
+        ham,
+        spam,
+    };
+    Ok(Model::of_weights(&weights.of_bucket, &plan.name, card))
+}
+
+/// Each message's sum by a model that saw neither it nor what is nearly the same.
+#[must_use]
+pub fn cross_validate(messages: &[&Prepared], recipe: &Recipe) -> Vec<Scored> {
+    let examples: Vec<&Example> = messages.iter().map(|m| &m.example).collect();
+    let folds = folds::folds(&examples, FOLDS);
+    let mut sums: HashMap<usize, f32> = HashMap::new();
+    for fold in 0..FOLDS {
+        let others: Vec<&Example> =
+            examples.iter().zip(&folds).filter(|(_, f)| **f != fold).map(|(e, _)| *e).collect();
+        let weights = learner::learn(&others, recipe);
+        let of_fold = (0..examples.len()).filter(|at| folds[*at] == fold);
+        sums.extend(of_fold.map(|at| (at, weights.score(examples[at]))));
+    }
+    let scored = |(at, message): (usize, &&Prepared)| Scored {
+        sum: sums.get(&at).copied().unwrap_or_default(),
+        is_spam: message.labelled.is_spam,
+        corpus: message.labelled.corpus.clone(),
+    };
+    messages.iter().enumerate().map(scored).collect()
+}
+
+/// The probability that a model gives to a prepared message.
+#[must_use]
+pub fn probability(weights: &learner::Weights, calibration: Calibration, message: &Prepared) -> f64 {
+    calibration.probability(weights.score(&message.example))
+}
+
+impl Plan {
+    /// Whether a message is trained with.
+    #[must_use]
+    pub fn takes(&self, labelled: &Labelled) -> bool {
+        let left_out = self.without.iter().any(|name| labelled.corpus.starts_with(name));
+        !left_out && (self.with_held_out || !labelled.is_held_out)
+    }
+}
