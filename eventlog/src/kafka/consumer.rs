@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use schemas::topics::TopicPartition;
@@ -26,12 +27,19 @@ const MAX_POLL_BYTES: usize = 8 * 1024 * 1024;
 /// was no record hides those behind it.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// How long a member waits for itself, on its way out of the same process.
+const SELF_GONE_WITHIN: Duration = Duration::from_secs(5);
+
 pub(super) type Native = BaseConsumer<Membership>;
 
 pub(super) struct KafkaConsumer {
     shared: Arc<Shared>,
     group: String,
+    /// What it is known as on the cluster.
+    name: String,
     topics: Vec<Topic>,
+    /// Nothing was given to it yet.
+    is_new: bool,
     /// Present until it leaves or is dropped.
     native: Option<Arc<Native>>,
     arrived: Arc<Notify>,
@@ -56,6 +64,8 @@ impl KafkaConsumer {
         slot: &str,
         topics: &[Topic],
     ) -> Result<Self, LogError> {
+        let name = shared.names.transactional_id(group, slot);
+        shared.departures.gone(&name, SELF_GONE_WITHIN).await;
         let transactions = Transactions::start(shared.clients.transactional(group, slot), group)?;
         // First, so that whoever had the slot can commit nothing from here on.
         transactions.renew().await?;
@@ -67,13 +77,13 @@ impl KafkaConsumer {
         let arrived = Arc::new(Notify::new());
         let wake = Arc::clone(&arrived);
         native.set_nonempty_callback(move || wake.notify_one());
-        let names: Vec<String> = topics.iter().map(|topic| shared.names.topic(*topic)).collect();
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        native.subscribe(&names).map_err(|error| unavailable("the group cannot be joined", &error))?;
+        subscribe(&shared, &native, topics)?;
         Ok(KafkaConsumer {
             shared,
+            name,
             group: group.to_owned(),
             topics: topics.to_vec(),
+            is_new: true,
             native: Some(Arc::new(native)),
             arrived,
             transactions,
@@ -162,6 +172,14 @@ impl KafkaConsumer {
                     }
                 }
                 Change::Given(given) => {
+                    let is_new = std::mem::replace(&mut self.is_new, false);
+                    if is_new && !given.iter().any(|of| self.topics.contains(&of.topic)) {
+                        self.ask_again(&native)?;
+                        native.context().dealt_with();
+                        continue;
+                    }
+                    let given: Vec<TopicPartition> =
+                        given.into_iter().filter(|of| self.topics.contains(&of.topic)).collect();
                     let committed = self.committed(&given).await?;
                     self.begin_at(&native, &committed)?;
                     self.member = native.group_metadata().map(Arc::new);
@@ -173,6 +191,15 @@ impl KafkaConsumer {
             }
             native.context().dealt_with();
         }
+    }
+
+    /// Who comes back under a stable name soon after it left (`leaving`) is given what it had last, which is nothing: the
+    /// brokers compare no subscriptions then. One that differs has the group share out anew.
+    fn ask_again(&self, native: &Native) -> Result<(), LogError> {
+        let nothing = TopicPartitionList::new();
+        native.assign(&nothing).map_err(|error| unavailable("the group cannot be joined", &error))?;
+        let more: Vec<Topic> = self.topics.iter().copied().chain(leaving::elsewhere(&self.topics)).collect();
+        subscribe(&self.shared, native, &more)
     }
 
     /// What the group has committed. Stable: a commit of whoever had the partitions before has happened or not.
@@ -212,6 +239,12 @@ impl KafkaConsumer {
         }
         Ok(next.iter().copied().collect())
     }
+}
+
+fn subscribe(shared: &Shared, native: &Native, topics: &[Topic]) -> Result<(), LogError> {
+    let names: Vec<String> = topics.iter().map(|topic| shared.names.topic(*topic)).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    native.subscribe(&names).map_err(|error| unavailable("the group cannot be joined", &error))
 }
 
 #[async_trait]
@@ -297,7 +330,7 @@ impl Consumer for KafkaConsumer {
     async fn leave(mut self: Box<Self>) {
         if let Some(native) = self.native.take() {
             let elsewhere = leaving::elsewhere(&self.topics).map(|topic| self.shared.names.topic(topic));
-            self.shared.departures.start(move || leaving::leave(&native, elsewhere));
+            self.shared.departures.start(self.name.clone(), move || leaving::leave(&native, elsewhere));
         }
     }
 }
@@ -305,7 +338,7 @@ impl Consumer for KafkaConsumer {
 impl Drop for KafkaConsumer {
     fn drop(&mut self) {
         if let Some(native) = self.native.take() {
-            self.shared.departures.start(move || leaving::go(&native));
+            self.shared.departures.start(self.name.clone(), move || leaving::go(&native));
         }
     }
 }

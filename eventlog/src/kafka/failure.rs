@@ -8,6 +8,22 @@ pub(super) fn unavailable(doing: &str, error: &KafkaError) -> LogError {
     LogError::Unavailable(format!("{doing}: {error}"))
 }
 
+/// Whether it comes from a partition whose leader changes.
+pub(super) fn passes(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::NotLeaderForPartition
+                | RDKafkaErrorCode::LeaderNotAvailable
+                | RDKafkaErrorCode::FencedLeaderEpoch
+                | RDKafkaErrorCode::UnknownLeaderEpoch
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownPartition
+                | RDKafkaErrorCode::BrokerTransportFailure
+        )
+    )
+}
+
 /// Whether it says that another member has the slot or the partitions.
 pub(super) fn says_fenced(code: RDKafkaErrorCode) -> bool {
     matches!(

@@ -102,7 +102,7 @@ impl Follower {
 impl Drop for Follower {
     fn drop(&mut self) {
         if let Some(native) = self.native.take() {
-            self.shared.departures.start(move || drop(native));
+            self.shared.departures.start(String::new(), move || drop(native));
         }
     }
 }

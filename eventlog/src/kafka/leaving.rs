@@ -57,33 +57,54 @@ pub(super) fn go(native: &BaseConsumer<Membership>) {
 }
 
 /// Clients that are closing, each on a thread of its own because closing blocks.
+#[derive(Clone)]
 pub(super) struct Departures {
-    under_way: watch::Sender<usize>,
+    /// By what they are known as: a slot of a group, or nothing.
+    under_way: watch::Sender<Vec<String>>,
 }
 
 impl Departures {
     pub(super) fn new() -> Self {
-        Departures { under_way: watch::Sender::new(0) }
+        Departures { under_way: watch::Sender::new(Vec::new()) }
     }
 
     /// Runs `depart`, which also drops what it holds.
-    pub(super) fn start(&self, depart: impl FnOnce() + Send + 'static) {
-        self.under_way.send_modify(|count| *count += 1);
-        let under_way = self.under_way.clone();
+    pub(super) fn start(&self, name: String, depart: impl FnOnce() + Send + 'static) {
+        self.under_way.send_modify(|names| names.push(name.clone()));
+        let departures = self.clone();
+        let ended = name.clone();
         let thread = std::thread::Builder::new().name("eventlog-leave".into()).spawn(move || {
             depart();
-            under_way.send_modify(|count| *count -= 1);
+            departures.ended(&ended);
         });
         if let Err(error) = thread {
             tracing::warn!(%error, "a client is dropped without its thread");
-            self.under_way.send_modify(|count| *count -= 1);
+            self.ended(&name);
         }
+    }
+
+    fn ended(&self, name: &str) {
+        self.under_way.send_modify(|names| {
+            if let Some(at) = names.iter().position(|other| other == name) {
+                names.swap_remove(at);
+            }
+        });
+    }
+
+    /// Resolves when nobody of that name is leaving, or after `max_wait`: who comes back under a name must not meet
+    /// itself on its way out.
+    pub(super) async fn gone(&self, name: &str, max_wait: Duration) {
+        self.until(|names| names.iter().all(|other| other != name), max_wait).await;
     }
 
     /// Resolves when all are gone, or after `max_wait`.
     pub(super) async fn all_gone(&self, max_wait: Duration) {
+        self.until(Vec::is_empty, max_wait).await;
+    }
+
+    async fn until(&self, done: impl Fn(&Vec<String>) -> bool, max_wait: Duration) {
         let mut under_way = self.under_way.subscribe();
-        if tokio::time::timeout(max_wait, under_way.wait_for(|count| *count == 0)).await.is_err() {
+        if tokio::time::timeout(max_wait, under_way.wait_for(|names| done(names))).await.is_err() {
             tracing::debug!("kafka clients are still closing");
         }
     }

@@ -2,18 +2,19 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
 use schemas::topics::TopicPartition;
 
 use super::clients::{Clients, Isolation};
-use super::failure::unavailable;
+use super::failure::{passes, unavailable};
 use super::names::Names;
 use super::notices::Notices;
 use crate::LogError;
 
+const LOOK: Duration = Duration::from_millis(20);
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// A busy group nearly always has a commit under way; an estimate does not wait for all of them.
 const STABLE_WITHIN: Duration = Duration::from_millis(500);
@@ -64,11 +65,20 @@ impl Bounds {
         if of.is_empty() {
             return Ok(Offsets::new());
         }
-        // In the protocol the two ends are asked for in place of a time.
-        let asked = self.list(of, |_| which)?;
-        let found = watcher
-            .offsets_for_times(asked, ANSWER_WITHIN)
-            .map_err(|error| unavailable("the ends of partitions cannot be learnt", &error))?;
+        let deadline = Instant::now() + ANSWER_WITHIN;
+        let found = loop {
+            // In the protocol the two ends are asked for in place of a time.
+            let asked = self.list(of, |_| which)?;
+            match watcher.offsets_for_times(asked, ANSWER_WITHIN) {
+                Ok(found) => break found,
+                // A leader that just moved is asked again; librdkafka looks up where it is meanwhile.
+                Err(error) if passes(&error) && Instant::now() < deadline => {
+                    // Nothing is fetched; this serves what librdkafka has to say.
+                    let _ = watcher.poll(LOOK);
+                }
+                Err(error) => return Err(unavailable("the ends of partitions cannot be learnt", &error)),
+            }
+        };
         self.offsets(&found, |offset| match offset {
             Offset::Offset(offset) => u64::try_from(offset).ok(),
             _ => None,

@@ -23,7 +23,7 @@ pub trait Engine: Send {
     async fn outlive(&mut self, log: &Log, topic: Topic);
 }
 
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn record(topic: Topic, key: &str, value: impl Into<Bytes>) -> NewRecord {
     NewRecord::new(topic, key.to_owned(), key.to_owned(), value)
