@@ -69,6 +69,11 @@ impl Clients {
         Clients { base, names: names.clone() }
     }
 
+    /// The brokers as the operator wrote them.
+    pub(super) fn bootstrap(&self) -> String {
+        self.base.get("bootstrap.servers").unwrap_or_default().to_owned()
+    }
+
     /// For questions about the cluster.
     pub(super) fn admin(&self) -> ClientConfig {
         self.base.clone()

@@ -330,7 +330,7 @@ impl Consumer for KafkaConsumer {
     async fn leave(mut self: Box<Self>) {
         if let Some(native) = self.native.take() {
             let elsewhere = leaving::elsewhere(&self.topics).map(|topic| self.shared.names.topic(topic));
-            self.shared.departures.start(self.name.clone(), move || leaving::leave(&native, elsewhere));
+            self.shared.departures.start(&self.name, move || leaving::leave(&native, elsewhere));
         }
     }
 }
@@ -338,7 +338,7 @@ impl Consumer for KafkaConsumer {
 impl Drop for KafkaConsumer {
     fn drop(&mut self) {
         if let Some(native) = self.native.take() {
-            self.shared.departures.start(self.name.clone(), move || leaving::go(&native));
+            self.shared.departures.start(&self.name, move || leaving::go(&native));
         }
     }
 }

@@ -39,7 +39,7 @@ impl Follower {
         let mut native: BaseConsumer<Notices> = shared
             .clients
             .follower()
-            .create_with_context(Notices)
+            .create_with_context(Notices::default())
             .map_err(|error| unavailable("a reader cannot be made", &error))?;
         let arrived = Arc::new(Notify::new());
         let wake = Arc::clone(&arrived);
@@ -102,7 +102,7 @@ impl Follower {
 impl Drop for Follower {
     fn drop(&mut self) {
         if let Some(native) = self.native.take() {
-            self.shared.departures.start(String::new(), move || drop(native));
+            self.shared.departures.start("", move || drop(native));
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::producer::Producer as _;
 use schemas::Topic;
 
@@ -75,7 +76,7 @@ fn writable(shared: &Shared) -> Result<(), LogError> {
     let short = metadata
         .topics()
         .iter()
-        .flat_map(|topic| topic.partitions())
+        .flat_map(MetadataTopic::partitions)
         .find(|partition| partition.leader() < 0 || partition.isr().len() < needed);
     match short {
         Some(partition) => Err(LogError::Unavailable(format!(

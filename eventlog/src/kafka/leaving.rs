@@ -69,17 +69,17 @@ impl Departures {
     }
 
     /// Runs `depart`, which also drops what it holds.
-    pub(super) fn start(&self, name: String, depart: impl FnOnce() + Send + 'static) {
-        self.under_way.send_modify(|names| names.push(name.clone()));
+    pub(super) fn start(&self, name: &str, depart: impl FnOnce() + Send + 'static) {
+        self.under_way.send_modify(|names| names.push(name.to_owned()));
         let departures = self.clone();
-        let ended = name.clone();
+        let ended = name.to_owned();
         let thread = std::thread::Builder::new().name("eventlog-leave".into()).spawn(move || {
             depart();
             departures.ended(&ended);
         });
         if let Err(error) = thread {
             tracing::warn!(%error, "a client is dropped without its thread");
-            self.ended(&name);
+            self.ended(name);
         }
     }
 

@@ -1,13 +1,24 @@
 //! What librdkafka says, passed on to `tracing`.
 
+use std::sync::{Mutex, PoisonError};
+
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::KafkaError;
 
 /// The context of clients that need nothing else.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Notices;
+#[derive(Debug, Default)]
+pub(super) struct Notices {
+    /// Why the last connection failed, in words.
+    reason: Mutex<Option<String>>,
+}
+
+impl Notices {
+    pub(super) fn reason(&self) -> Option<String> {
+        self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
 
 impl ClientContext for Notices {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
@@ -16,6 +27,7 @@ impl ClientContext for Notices {
 
     fn error(&self, error: KafkaError, reason: &str) {
         failed(&error, reason);
+        *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
     }
 }
 

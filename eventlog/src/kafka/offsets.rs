@@ -191,6 +191,6 @@ fn committed_or_zero(offset: Offset) -> Option<u64> {
 
 fn watcher(config: &rdkafka::ClientConfig) -> Result<Watcher, LogError> {
     config
-        .create_with_context(Notices)
+        .create_with_context(Notices::default())
         .map_err(|error| unavailable("a client for offsets cannot be made", &error))
 }

@@ -1,23 +1,27 @@
 //! Making the topics, or finding out what is wrong with them.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigResource, NewTopic, OwnedResourceSpecifier, ResourceSpecifier,
     TopicReplication,
 };
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::{Metadata, MetadataPartition};
 use schemas::Topic;
 
-use super::clients::Clients;
+use super::clients::{Clients, Isolation};
 use super::config::KafkaConfig;
 use super::names::Names;
 use super::notices::Notices;
+use super::offsets::Watcher;
 use super::topics::{self, TopicProblem};
 
 /// For a cluster that is just starting, too.
 const REACHED_WITHIN: Duration = Duration::from_secs(30);
+const TRY_FOR: Duration = Duration::from_secs(2);
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -42,11 +46,12 @@ fn each(problems: &[TopicProblem]) -> String {
 
 /// Makes the topics that are missing and checks the others.
 pub(super) async fn prepare(config: &KafkaConfig, names: &Names, clients: &Clients) -> Result<(), OpenError> {
-    let admin: AdminClient<Notices> =
-        clients.admin().create_with_context(Notices).map_err(|error| OpenError::Client(error.to_string()))?;
-    let admin = std::sync::Arc::new(admin);
+    let admin: AdminClient<Notices> = clients
+        .admin()
+        .create_with_context(Notices::default())
+        .map_err(|error| OpenError::Client(error.to_string()))?;
     let unreachable = |detail: String| OpenError::Unreachable { brokers: config.bootstrap(), detail };
-    let there = partitions(&admin, REACHED_WITHIN).await.map_err(unreachable)?;
+    let there = partitions(clients).await?;
     let missing: Vec<Topic> =
         Topic::ALL.into_iter().filter(|topic| !there.contains_key(&names.topic(*topic))).collect();
     if !missing.is_empty() {
@@ -54,7 +59,7 @@ pub(super) async fn prepare(config: &KafkaConfig, names: &Names, clients: &Clien
     }
     let deadline = tokio::time::Instant::now() + ANSWER_WITHIN;
     let there = loop {
-        let there = partitions(&admin, ANSWER_WITHIN).await.map_err(unreachable)?;
+        let there = partitions(clients).await?;
         let ready = |topic: &Topic| {
             there.get(&names.topic(*topic)).is_some_and(|partitions| partitions.iter().all(|p| p.has_leader))
         };
@@ -87,14 +92,20 @@ struct Partition {
     has_leader: bool,
 }
 
-type Admin = std::sync::Arc<AdminClient<Notices>>;
+type Partitions = HashMap<String, Vec<Partition>>;
 
 /// The partitions of every topic on the cluster.
-async fn partitions(admin: &Admin, within: Duration) -> Result<HashMap<String, Vec<Partition>>, String> {
-    let admin = std::sync::Arc::clone(admin);
-    let asked = tokio::task::spawn_blocking(move || admin.inner().fetch_metadata(None, within)).await;
-    let metadata = asked.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
-    let partition = |partition: &rdkafka::metadata::MetadataPartition| Partition {
+async fn partitions(clients: &Clients) -> Result<Partitions, OpenError> {
+    let watcher: Watcher = clients
+        .watcher(Isolation::Committed)
+        .create_with_context(Notices::default())
+        .map_err(|error| OpenError::Client(error.to_string()))?;
+    let unreachable = |detail| OpenError::Unreachable { brokers: clients.bootstrap(), detail };
+    let metadata = tokio::task::spawn_blocking(move || reached(&watcher))
+        .await
+        .unwrap_or_else(|error| Err(error.to_string()))
+        .map_err(unreachable)?;
+    let partition = |partition: &MetadataPartition| Partition {
         copies: partition.replicas().len(),
         has_leader: partition.leader() >= 0,
     };
@@ -105,10 +116,34 @@ async fn partitions(admin: &Admin, within: Duration) -> Result<HashMap<String, V
         .collect())
 }
 
+/// Asks until a broker answers; gives up early when one refuses to talk.
+fn reached(watcher: &Watcher) -> Result<Metadata, String> {
+    let deadline = Instant::now() + REACHED_WITHIN;
+    loop {
+        let error = match watcher.fetch_metadata(None, TRY_FOR) {
+            Ok(metadata) => return Ok(metadata),
+            Err(error) => error,
+        };
+        let mut refused = false;
+        for _ in 0..20 {
+            // Nothing is fetched; this is where librdkafka says what happened to its connections.
+            refused |= matches!(
+                watcher.poll(Duration::ZERO),
+                Some(Err(KafkaError::MessageConsumption(
+                    RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL
+                )))
+            );
+        }
+        if refused || Instant::now() >= deadline {
+            return Err(watcher.context().reason().unwrap_or_else(|| error.to_string()));
+        }
+    }
+}
+
 async fn make(
     config: &KafkaConfig,
     names: &Names,
-    admin: &Admin,
+    admin: &AdminClient<Notices>,
     missing: &[Topic],
 ) -> Result<(), OpenError> {
     let planned: Vec<_> = missing
@@ -151,7 +186,7 @@ async fn make(
 async fn wrong_settings(
     config: &KafkaConfig,
     names: &Names,
-    admin: &Admin,
+    admin: &AdminClient<Notices>,
 ) -> Result<Vec<TopicProblem>, String> {
     let all: Vec<(Topic, String)> = Topic::ALL.into_iter().map(|topic| (topic, names.topic(topic))).collect();
     let asked: Vec<ResourceSpecifier<'_>> =

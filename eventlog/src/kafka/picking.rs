@@ -41,7 +41,7 @@ impl Pickers {
             None => self
                 .clients
                 .picker()
-                .create_with_context(Notices)
+                .create_with_context(Notices::default())
                 .map_err(|error| unavailable("a reader cannot be made", &error)),
         }
     }

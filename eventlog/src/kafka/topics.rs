@@ -40,12 +40,12 @@ pub(super) struct Setting {
 }
 
 impl Setting {
-    fn must(name: &'static str, wanted: impl ToString, rule: Rule) -> Self {
-        Setting { name, wanted: wanted.to_string(), rule, checked: true }
+    fn must(name: &'static str, wanted: impl Into<String>, rule: Rule) -> Self {
+        Setting { name, wanted: wanted.into(), rule, checked: true }
     }
 
-    fn made(name: &'static str, wanted: impl ToString) -> Self {
-        Setting { name, wanted: wanted.to_string(), rule: Rule::Exactly, checked: false }
+    fn made(name: &'static str, wanted: impl Into<String>) -> Self {
+        Setting { name, wanted: wanted.into(), rule: Rule::Exactly, checked: false }
     }
 
     pub(super) fn fits(&self, found: &str) -> bool {
@@ -62,29 +62,29 @@ impl Setting {
 /// Every setting of a topic that does not come from the cluster's defaults.
 pub(super) fn settings(config: &KafkaConfig, topic: Topic) -> Vec<Setting> {
     let mut settings = vec![
-        Setting::must("max.message.bytes", MAX_MESSAGE_BYTES, Rule::AtLeast),
-        Setting::must("min.insync.replicas", config.min_insync(), Rule::AtLeast),
+        Setting::must("max.message.bytes", MAX_MESSAGE_BYTES.to_string(), Rule::AtLeast),
+        Setting::must("min.insync.replicas", config.min_insync().to_string(), Rule::AtLeast),
         // A replica that missed records must not become the leader: acknowledged mail would be gone.
-        Setting::must("unclean.leader.election.enable", false, Rule::Exactly),
+        Setting::must("unclean.leader.election.enable", "false", Rule::Exactly),
         // Retention counts from when the brokers took a record, whatever the clock of its writer says.
         Setting::must("message.timestamp.type", "LogAppendTime", Rule::Exactly),
     ];
     match topic.retention() {
         Retention::Time(kept) => settings.extend([
             Setting::must("cleanup.policy", "delete", Rule::Exactly),
-            Setting::must("retention.ms", kept.as_millis(), Rule::AtLeast),
-            Setting::must("retention.bytes", -1, Rule::Exactly),
+            Setting::must("retention.ms", kept.as_millis().to_string(), Rule::AtLeast),
+            Setting::must("retention.bytes", "-1", Rule::Exactly),
             // Only whole segments are dropped.
-            Setting::made("segment.ms", segment(kept).as_millis()),
+            Setting::made("segment.ms", segment(kept).as_millis().to_string()),
         ]),
         Retention::Compacted => settings.extend([
             Setting::must("cleanup.policy", "compact", Rule::Exactly),
             // A reader that is this slow misses that a row is gone.
-            Setting::must("delete.retention.ms", DAY.as_millis(), Rule::AtLeast),
+            Setting::must("delete.retention.ms", DAY.as_millis().to_string(), Rule::AtLeast),
             // The newest segment is never compacted.
-            Setting::made("segment.ms", HOUR.as_millis()),
-            Setting::made("segment.bytes", 64 * 1024 * 1024),
-            Setting::made("min.cleanable.dirty.ratio", 0.3),
+            Setting::made("segment.ms", HOUR.as_millis().to_string()),
+            Setting::made("segment.bytes", (64 * 1024 * 1024).to_string()),
+            Setting::made("min.cleanable.dirty.ratio", "0.3"),
         ]),
     }
     settings

@@ -3,6 +3,7 @@
 //! An engine takes part by implementing `Engine` and naming itself in `suite!` below.
 
 #[path = "../kafka/cluster.rs"]
+#[expect(dead_code, reason = "only the tests of this one engine kill brokers")]
 mod cluster;
 mod commits;
 mod compacted;

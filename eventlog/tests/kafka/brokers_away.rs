@@ -78,13 +78,14 @@ async fn a_broker_that_hangs_holds_nobody_up_for_ever() {
     cluster.tell("pause 1");
     let begun = Instant::now();
     let append = log.append(vec![input(2)]);
-    let commit = member.commit(vec![output("0")], &after(&polled));
+    let next = after(&polled);
+    let commit = member.commit(vec![output("0")], &next);
     let (append, commit) = tokio::join!(append, commit);
     assert!(matches!(append, Err(LogError::Unavailable(_))), "{append:?}");
     assert!(matches!(commit, Err(LogError::Unavailable(_))), "{commit:?}");
     assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
     assert!(log.accepting().is_err(), "no mail is taken in meanwhile");
-    let early = member.commit(vec![], &after(&polled)).await;
+    let early = member.commit(vec![], &next).await;
     assert!(matches!(early, Err(LogError::Unavailable(_))), "its fate is settled first: {early:?}");
     cluster.tell("resume 1");
     let back = async {

@@ -35,8 +35,12 @@ async fn each_topic_is_kept_for_as_long_as_the_design_says() {
         let of = |name: &str| resource.get(name).and_then(|entry| entry.value.clone()).unwrap_or_default();
         assert_eq!(of("max.message.bytes"), "1310720");
         match name.strip_prefix(prefix.as_str()).expect("ours") {
-            "accepted" => assert_eq!((of("cleanup.policy"), of("retention.ms")), ("delete".into(), "172800000".into())),
-            "replies" => assert_eq!((of("cleanup.policy"), of("retention.ms")), ("delete".into(), "3600000".into())),
+            "accepted" => {
+                assert_eq!((of("cleanup.policy"), of("retention.ms")), ("delete".into(), "172800000".into()));
+            }
+            "replies" => {
+                assert_eq!((of("cleanup.policy"), of("retention.ms")), ("delete".into(), "3600000".into()));
+            }
             _ => assert_eq!(of("cleanup.policy"), "compact"),
         }
     }
@@ -74,7 +78,10 @@ async fn a_wrong_number_of_partitions_is_named() {
     let topic = NewTopic::new(&name, 3, TopicReplication::Fixed(1));
     admin().create_topics([&topic], &AdminOptions::new()).await.expect("asked")[0].as_ref().expect("made");
     let said = refused(Cluster::shared().config(&prefix)).await;
-    assert!(said.contains(&format!("topic `{name}`: partitions is 3, must be 4; set [log] partitions = 3")), "{said}");
+    assert!(
+        said.contains(&format!("topic `{name}`: partitions is 3, must be 4; set [log] partitions = 3")),
+        "{said}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -87,7 +94,8 @@ async fn more_copies_than_brokers_are_refused_with_the_key_to_change() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_that_is_not_there_is_said_to_be_so() {
     // A port of this machine that nobody listens on: it was free a moment ago.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+    let port =
+        std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
     let config = KafkaConfig::new(vec![format!("127.0.0.1:{port}")]);
     assert!(matches!(KafkaLog::open(config).await, Err(OpenError::Unreachable { .. })));
 }

@@ -53,12 +53,9 @@ pub async fn copy(log: &Log, slot: &str, count: usize, mut between: impl FnMut(u
     let mut done = 0;
     let mut member = join(log, slot).await;
     while done < count {
-        let records = match take(&mut *member, 5).await {
-            Ok(records) => records,
-            Err(_) => {
-                member = join(log, slot).await;
-                continue;
-            }
+        let Ok(records) = take(&mut *member, 5).await else {
+            member = join(log, slot).await;
+            continue;
         };
         between(done);
         let outputs = records.iter().map(|record| output(&text(record))).collect();
@@ -72,7 +69,8 @@ pub async fn copy(log: &Log, slot: &str, count: usize, mut between: impl FnMut(u
             }
             Err(_) => member = join(log, slot).await,
         }
-        done = member.positions().iter().find(|(of, _)| of.partition == 0).map_or(done, |(_, at)| *at as usize);
+        done =
+            member.positions().iter().find(|(of, _)| of.partition == 0).map_or(done, |(_, at)| *at as usize);
     }
 }
 
