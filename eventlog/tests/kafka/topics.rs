@@ -60,8 +60,13 @@ async fn a_wrong_setting_is_named_with_the_command_that_puts_it_right() {
         .set("max.message.bytes", "1310720")
         .set("unclean.leader.election.enable", "false")
         .set("message.timestamp.type", "LogAppendTime");
-    admin().alter_configs([&alter], &AdminOptions::new()).await.expect("altered");
-    let said = refused(config.clone()).await;
+    admin().alter_configs([&alter], &AdminOptions::new()).await.expect("asked")[0].as_ref().expect("altered");
+    // The controller has it at once, the broker that is asked a moment later.
+    let said = loop {
+        if let Err(error) = KafkaLog::open(config.clone()).await {
+            break error.to_string();
+        }
+    };
     let fix = format!(
         "topic `{name}`: retention.ms is 60000, must be 172800000; run kafka-configs.sh --bootstrap-server {} --alter \
          --entity-type topics --entity-name {name} --add-config retention.ms=172800000",
