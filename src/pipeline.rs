@@ -1,11 +1,10 @@
-//! One process, all roles: opens the log, starts the workers over it, and stops them in the order that loses nothing.
+//! One process, its roles: opens the log, starts the workers over it, and stops them in the order that loses nothing.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use eventlog::embedded::{EmbeddedConfig, EmbeddedLog};
 use eventlog::{Clock, Log, View};
 use prometheus_client::registry::Registry;
 use schemas::settings::SettingsView;
@@ -14,6 +13,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::log_engine;
+use crate::roles::{Role, Roles};
 
 /// How long a graceful stop waits for what was accepted to be judged.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -24,6 +25,7 @@ pub struct Pipeline {
     pub smtp: Vec<SocketAddr>,
     /// Where metrics and health are served.
     pub http: Option<SocketAddr>,
+    roles: Roles,
     log: Log,
     settings: View<SettingsView>,
     stop_ingress: CancellationToken,
@@ -41,16 +43,16 @@ struct Shared {
     senders: View<SendersView>,
 }
 
-/// Starts every role.
+/// Starts the roles of this process.
 ///
 /// # Errors
 /// When the log cannot be opened, an address cannot be bound, or a file named in the configuration cannot be used.
-pub async fn start(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Pipeline> {
+pub async fn start(config: &Config, roles: Roles, clock: Arc<dyn Clock>) -> anyhow::Result<Pipeline> {
     std::fs::create_dir_all(&config.data_dir)
         .with_context(|| format!("data_dir: {} cannot be made", config.data_dir.display()))?;
     let cluster_key = control::cluster_key::load_or_create(&config.cluster_key_file)?;
-    let embedded = EmbeddedLog::open(embedded_config(config), Arc::clone(&clock))?;
-    let log: Log = embedded.clone();
+    let opened = log_engine::open(config, &roles, &clock).await?;
+    let log = opened.log;
     let stop_views = CancellationToken::new();
     let shared = Shared {
         settings: eventlog::view::settings(Arc::clone(&log), stop_views.clone()),
@@ -62,45 +64,51 @@ pub async fn start(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Pip
     let stop_ingress = CancellationToken::new();
     let stop_workers = CancellationToken::new();
     let mut workers = JoinSet::new();
-    spawn_scorer(&mut workers, config, &shared, &mut registry, &stop_workers)?;
-    spawn_delivery(&mut workers, config, &shared, &mut registry, cluster_key.clone(), &stop_workers);
-    let store = spawn_reporter(&mut workers, config, &shared, &mut registry, &stop_workers)?;
-    let control = start_control(config, &shared, cluster_key, embedded, &stop_views).await;
-    let queries = reporter::router(store, Arc::clone(&log));
-    let router = control::router(control).merge(queries);
-    let socket = crate::socket::bind(&config.control_socket())?;
-    workers.spawn(named("control socket", crate::socket::serve(socket, router, stop_views.clone())));
+    if roles.has(Role::Scorer) {
+        spawn_scorer(&mut workers, config, &shared, &mut registry, &stop_workers)?;
+    }
+    if roles.has(Role::Delivery) {
+        spawn_delivery(&mut workers, config, &shared, &mut registry, cluster_key.clone(), &stop_workers);
+    }
+    let reporter_config = reporter_config(config);
+    let mut store = None;
+    if roles.has(Role::Reporter) {
+        let opened = reporter::open_store(&reporter_config)?;
+        store = Some(Arc::clone(&opened));
+        spawn_reporter(&mut workers, reporter_config.clone(), opened, &shared, &mut registry, &stop_workers);
+    }
+    if roles.has(Role::Control) {
+        let store = match store {
+            Some(store) => store,
+            None => reporter::open_store(&reporter_config)?,
+        };
+        let control = start_control(config, &shared, cluster_key, opened.backup, &stop_views).await;
+        let router = control::router(control).merge(reporter::router(store, Arc::clone(&log)));
+        let socket = crate::socket::bind(&config.control_socket())?;
+        workers.spawn(named("control socket", crate::socket::serve(socket, router, stop_views.clone())));
+    }
     // Last of all doors: whoever sees the SMTP port open finds the control socket, too.
-    let ingress = ingress::Ingress::bind(ingress_config(config), &mut registry).await?;
-    let smtp = ingress.addresses();
-    let http = match config.http {
-        Some(address) => {
-            let listener = tokio::net::TcpListener::bind(address)
-                .await
-                .with_context(|| format!("http.bind: {address} cannot be bound"))?;
-            let local = listener.local_addr()?;
-            let health =
-                crate::http::Health::new(Arc::clone(&log), shared.settings.clone(), shared.senders.clone());
-            workers.spawn(named(
-                "http",
-                crate::http::serve(listener, Arc::new(registry), health, stop_views.clone()),
-            ));
-            Some(local)
-        }
-        None => None,
+    let ingress = match roles.has(Role::Ingress) {
+        true => Some(bind_ingress(config, &mut registry).await?),
+        false => None,
     };
+    let smtp = ingress.as_ref().map_or_else(Vec::new, ingress::Ingress::addresses);
+    let http = serve_http(&mut workers, config, &shared, registry, &stop_views).await?;
     let mut ingress_set = JoinSet::new();
-    let run = ingress.run(
-        Arc::clone(&log),
-        Arc::clone(&shared.clock),
-        shared.settings.clone(),
-        shared.senders.clone(),
-        stop_ingress.clone(),
-    );
-    ingress_set.spawn(named("ingress", async { Ok(run.await?) }));
+    if let Some(ingress) = ingress {
+        let run = ingress.run(
+            Arc::clone(&log),
+            Arc::clone(&shared.clock),
+            shared.settings.clone(),
+            shared.senders.clone(),
+            stop_ingress.clone(),
+        );
+        ingress_set.spawn(named("ingress", async { Ok(run.await?) }));
+    }
     Ok(Pipeline {
         smtp,
         http,
+        roles,
         log,
         settings: shared.settings,
         stop_ingress,
@@ -138,11 +146,12 @@ impl Pipeline {
         }
     }
 
-    /// Stops: ingress first, then the rest once what was accepted has been judged (10 s at most), then the log.
+    /// Stops: ingress first, then the rest once what was accepted has been judged (10 s at most; by whoever else scores,
+    /// where this process does not), then the log.
     pub async fn stop(mut self) {
         self.stop_ingress.cancel();
         wait_for(&mut self.ingress).await;
-        if tokio::time::timeout(DRAIN, self.judged()).await.is_err() {
+        if self.roles.has(Role::Scorer) && tokio::time::timeout(DRAIN, self.judged()).await.is_err() {
             tracing::warn!("stopping with messages not judged yet; they are judged after the next start");
         }
         self.stop_workers.cancel();
@@ -177,11 +186,33 @@ async fn named(
     (role, run.await)
 }
 
-fn embedded_config(config: &Config) -> EmbeddedConfig {
-    EmbeddedConfig {
-        min_free_bytes: config.min_free_bytes,
-        ..EmbeddedConfig::new(config.data_dir.join("log"))
+async fn bind_ingress(config: &Config, registry: &mut Registry) -> anyhow::Result<ingress::Ingress> {
+    if config.listeners.is_empty() {
+        anyhow::bail!(
+            "ingress.listener: there is no listener, and the default ones (587 with STARTTLS, 465 with TLS) need a \
+             certificate; set [tls] certificate and key, or add [[ingress.listener]] with bind and tls = \"none\""
+        );
     }
+    Ok(ingress::Ingress::bind(ingress_config(config), registry).await?)
+}
+
+async fn serve_http(
+    workers: &mut JoinSet<(&'static str, anyhow::Result<()>)>,
+    config: &Config,
+    shared: &Shared,
+    registry: Registry,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<Option<SocketAddr>> {
+    let Some(address) = config.http else { return Ok(None) };
+    let listener = tokio::net::TcpListener::bind(address)
+        .await
+        .with_context(|| format!("http.bind: {address} cannot be bound"))?;
+    let local = listener.local_addr()?;
+    let health =
+        crate::http::Health::new(Arc::clone(&shared.log), shared.settings.clone(), shared.senders.clone());
+    let run = crate::http::serve(listener, Arc::new(registry), health, shutdown.clone());
+    workers.spawn(named("http", run));
+    Ok(Some(local))
 }
 
 fn ingress_config(config: &Config) -> ingress::Config {
@@ -284,14 +315,8 @@ fn delivery_config(config: &Config, cluster_key: schemas::sealed::ClusterKey) ->
     out
 }
 
-fn spawn_reporter(
-    workers: &mut JoinSet<(&'static str, anyhow::Result<()>)>,
-    config: &Config,
-    shared: &Shared,
-    registry: &mut Registry,
-    shutdown: &CancellationToken,
-) -> anyhow::Result<Arc<dyn reporter::StatsStore>> {
-    let config = reporter::Config {
+fn reporter_config(config: &Config) -> reporter::Config {
+    reporter::Config {
         node: config.node.clone(),
         hostname: config.hostname.clone(),
         database: config.database.clone(),
@@ -299,11 +324,20 @@ fn spawn_reporter(
         default_abuse_address: config.abuse_address.clone(),
         report_from: config.report_from.clone(),
         keep: config.keep_statistics,
-    };
-    let store = reporter::open_store(&config)?;
+    }
+}
+
+fn spawn_reporter(
+    workers: &mut JoinSet<(&'static str, anyhow::Result<()>)>,
+    config: reporter::Config,
+    store: Arc<dyn reporter::StatsStore>,
+    shared: &Shared,
+    registry: &mut Registry,
+    shutdown: &CancellationToken,
+) {
     let run = reporter::run(
         config,
-        Arc::clone(&store),
+        store,
         Arc::clone(&shared.log),
         Arc::clone(&shared.clock),
         shared.settings.clone(),
@@ -311,20 +345,15 @@ fn spawn_reporter(
         shutdown.clone(),
     );
     workers.spawn(named("reporter", async { Ok(run.await?) }));
-    Ok(store)
 }
 
 async fn start_control(
     config: &Config,
     shared: &Shared,
     cluster_key: schemas::sealed::ClusterKey,
-    embedded: Arc<EmbeddedLog>,
+    backup: Option<control::BackupHook>,
     shutdown: &CancellationToken,
 ) -> control::Context {
-    let backup: control::BackupHook = Arc::new(move |directory| {
-        let embedded = Arc::clone(&embedded);
-        Box::pin(async move { embedded.backup(&directory).await })
-    });
     control::start(
         control::Config::new(config.node.clone()),
         Arc::clone(&shared.log),
@@ -332,7 +361,7 @@ async fn start_control(
         shared.settings.clone(),
         shared.senders.clone(),
         cluster_key,
-        Some(backup),
+        backup,
         shutdown.clone(),
     )
     .await

@@ -7,6 +7,7 @@ pub mod bodies;
 pub mod clock;
 pub mod embedded;
 pub mod error;
+pub mod kafka;
 pub mod log;
 pub mod record;
 pub mod view;

@@ -9,26 +9,23 @@ use eventlog::SystemClock;
 
 use super::table::{Table, time};
 use super::{Node, Output, ask};
-use crate::config::Config;
+use crate::config::{Config, LogEngine};
+use crate::roles::{Role, Roles};
 
 #[derive(Debug, Args)]
 pub(super) struct RunArguments {
-    /// Roles to run, of ingress, scorer, delivery, reporter, control. With the embedded log one process runs all of them.
+    /// Roles to run, of ingress, scorer, delivery, reporter, control. All, unless some are named. With the embedded log one process runs all of them.
     #[arg(long, value_delimiter = ',')]
-    only: Vec<String>,
+    only: Vec<Role>,
     #[command(flatten)]
     node: Node,
 }
 
 pub(super) async fn run(arguments: RunArguments) -> anyhow::Result<()> {
-    if !arguments.only.is_empty() {
-        anyhow::bail!(
-            "--only needs engine = \"kafka\": the embedded log belongs to one process, which runs every role; leave --only out"
-        );
-    }
     let config = Config::load(&arguments.node.config)?;
     crate::logging::start(config.log_format, &config.log_filter)?;
-    let mut pipeline = crate::pipeline::start(&config, Arc::new(SystemClock)).await?;
+    let mut pipeline =
+        crate::pipeline::start(&config, Roles::only(&arguments.only), Arc::new(SystemClock)).await?;
     for address in &pipeline.smtp {
         tracing::info!(%address, "taking mail");
     }
@@ -72,6 +69,23 @@ pub(super) fn check(arguments: &CheckArguments) -> anyhow::Result<()> {
         config.node,
         config.hostname
     );
+    match &config.log {
+        LogEngine::Embedded { .. } => {
+            println!("  keeps the log in {}", config.data_dir.join("log").display())
+        }
+        LogEngine::Kafka(kafka) => println!(
+            "  keeps the log on Kafka: {}, {} partitions, {} copies, {}",
+            kafka.brokers.join(", "),
+            kafka.partitions,
+            kafka.replication,
+            match (&kafka.tls, &kafka.sasl) {
+                (None, None) => "without TLS and password".to_owned(),
+                (Some(_), None) => "with TLS".to_owned(),
+                (None, Some(sasl)) => format!("{} as {} WITHOUT TLS", sasl.mechanism.name(), sasl.username),
+                (Some(_), Some(sasl)) => format!("with TLS, {} as {}", sasl.mechanism.name(), sasl.username),
+            }
+        ),
+    }
     for listener in &config.listeners {
         println!("  takes mail at {} ({:?})", listener.bind, listener.tls);
     }

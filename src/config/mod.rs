@@ -1,5 +1,6 @@
 //! The static configuration of a node: `mailweir.toml`, read, checked as a whole, and turned into what each worker takes.
 
+mod log;
 mod problem;
 mod raw;
 mod statistics;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use schemas::Mailbox;
 
+pub use log::LogEngine;
 pub use problem::{ConfigError, Problem};
 
 /// A configuration in which nothing is left to doubt.
@@ -20,8 +22,7 @@ pub struct Config {
     pub hostname: String,
     pub data_dir: PathBuf,
     pub cluster_key_file: PathBuf,
-    /// Below this many free bytes under `data_dir` no mail is taken in.
-    pub min_free_bytes: u64,
+    pub log: LogEngine,
     pub listeners: Vec<ingress::ListenerConfig>,
     pub tls: Option<ingress::TlsFiles>,
     pub verdict_timeout: Duration,

@@ -28,6 +28,27 @@ pub(super) struct Log {
     pub engine: Option<String>,
     pub brokers: Vec<String>,
     pub min_free: Option<String>,
+    pub partitions: Option<u32>,
+    pub replication: Option<u32>,
+    pub prefix: Option<String>,
+    pub tls: Option<LogTls>,
+    pub sasl: Option<LogSasl>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct LogTls {
+    pub ca_file: Option<PathBuf>,
+    pub certificate: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LogSasl {
+    pub mechanism: Option<String>,
+    pub username: String,
+    pub password_file: PathBuf,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -129,6 +150,14 @@ pub(super) fn known_keys() -> &'static [&'static str] {
         "engine",
         "brokers",
         "min_free",
+        "partitions",
+        "replication",
+        "prefix",
+        "sasl",
+        "ca_file",
+        "mechanism",
+        "username",
+        "password_file",
         "hostname",
         "listener",
         "verdict_timeout",

@@ -1,20 +1,25 @@
 //! From the raw file to a `Config`: every key looked at, every problem collected.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use schemas::{Domain, Mailbox};
 
-use super::{Config, Delivery, LogFormat, Problem, raw, statistics};
+use super::{Config, Delivery, LogEngine, LogFormat, Problem, log, raw, statistics};
 
 /// Collects problems while the rest is still checked.
-struct Checker {
+pub(super) struct Checker {
     problems: Vec<Problem>,
 }
 
 impl Checker {
-    fn problem(&mut self, key: impl Into<String>, message: impl Into<String>, fix: impl Into<String>) {
+    pub(super) fn problem(
+        &mut self,
+        key: impl Into<String>,
+        message: impl Into<String>,
+        fix: impl Into<String>,
+    ) {
         self.problems.push(Problem::new(key, message, fix));
     }
 
@@ -47,6 +52,24 @@ impl Checker {
         }
     }
 
+    pub(super) fn pem_file(&mut self, key: &str, path: &Path) {
+        match std::fs::read_to_string(path) {
+            Err(error) => self.problem(
+                key,
+                format!("{} cannot be read: {error}", path.display()),
+                "give the path of a PEM file that mailweir may read",
+            ),
+            Ok(text) if !text.contains("-----BEGIN ") => {
+                self.problem(
+                    key,
+                    format!("{} is no PEM file", path.display()),
+                    "convert it with `openssl x509` or `openssl pkcs8` to PEM",
+                );
+            }
+            Ok(_) => {}
+        }
+    }
+
     fn mailbox(&mut self, key: &str, text: &str) -> Option<Mailbox> {
         match Mailbox::parse(text) {
             Ok(mailbox) => Some(mailbox),
@@ -64,14 +87,14 @@ impl Checker {
 
 pub(super) fn validate(file: raw::File) -> Result<Config, Vec<Problem>> {
     let mut check = Checker { problems: Vec::new() };
-    check_engine(&mut check, &file);
     let node = node_name(&mut check, file.node);
     let data_dir = file.data_dir.unwrap_or_else(|| PathBuf::from("/var/lib/mailweir"));
     let hostname = hostname(&mut check, file.ingress.hostname);
     let tls = file.tls.map(|tls| ingress::TlsFiles { certificate: tls.certificate, key: tls.key });
     check_tls_files(&mut check, tls.as_ref());
-    let listeners = listeners(&mut check, &file.ingress.listener, tls.is_some());
-    let min_free_bytes = min_free(&mut check, file.log.min_free.as_deref());
+    let engine = log::engine(&mut check, file.log);
+    let may_go_without = matches!(engine, LogEngine::Kafka(_));
+    let listeners = listeners(&mut check, &file.ingress.listener, tls.is_some(), may_go_without);
     let delivery = delivery(&mut check, file.delivery);
     let abuse_address =
         file.reporter.abuse_address.and_then(|text| check.mailbox("reporter.abuse_address", &text));
@@ -103,7 +126,7 @@ pub(super) fn validate(file: raw::File) -> Result<Config, Vec<Problem>> {
         node,
         hostname,
         data_dir,
-        min_free_bytes,
+        log: engine,
         listeners,
         tls,
         verdict_timeout,
@@ -119,22 +142,6 @@ pub(super) fn validate(file: raw::File) -> Result<Config, Vec<Problem>> {
         log_format,
         log_filter: file.logging.filter.unwrap_or_else(|| "info".into()),
     })
-}
-
-fn check_engine(check: &mut Checker, file: &raw::File) {
-    match file.log.engine.as_deref() {
-        None | Some("embedded") => {
-            if !file.log.brokers.is_empty() {
-                check.problem("log.brokers", "is for engine = \"kafka\" only", "remove it");
-            }
-        }
-        Some("kafka") => check.problem(
-            "log.engine",
-            "this version has no Kafka engine yet",
-            "use engine = \"embedded\", which keeps the log under data_dir",
-        ),
-        Some(other) => check.problem("log.engine", format!("`{other}` is no engine"), "use \"embedded\""),
-    }
 }
 
 fn node_name(check: &mut Checker, node: Option<String>) -> String {
@@ -173,25 +180,17 @@ fn hostname(check: &mut Checker, hostname: Option<String>) -> String {
 
 fn check_tls_files(check: &mut Checker, tls: Option<&ingress::TlsFiles>) {
     for (key, path) in tls.iter().flat_map(|t| [("tls.certificate", &t.certificate), ("tls.key", &t.key)]) {
-        match std::fs::read_to_string(path) {
-            Err(error) => check.problem(
-                key,
-                format!("{} cannot be read: {error}", path.display()),
-                "give the path of a PEM file that mailweir may read",
-            ),
-            Ok(text) if !text.contains("-----BEGIN ") => {
-                check.problem(
-                    key,
-                    format!("{} is no PEM file", path.display()),
-                    "convert it with `openssl x509` or `openssl pkcs8` to PEM",
-                );
-            }
-            Ok(_) => {}
-        }
+        check.pem_file(key, path);
     }
 }
 
-fn listeners(check: &mut Checker, raw: &[raw::Listener], has_tls: bool) -> Vec<ingress::ListenerConfig> {
+/// `may_go_without`: a process of a Kafka cluster need not take in mail; ingress says so itself when it has to.
+fn listeners(
+    check: &mut Checker,
+    raw: &[raw::Listener],
+    has_tls: bool,
+    may_go_without: bool,
+) -> Vec<ingress::ListenerConfig> {
     let mut listeners: Vec<ingress::ListenerConfig> = Vec::new();
     for (index, listener) in raw.iter().enumerate() {
         let key = |name: &str| format!("ingress.listener[{index}].{name}");
@@ -251,6 +250,9 @@ fn listeners(check: &mut Checker, raw: &[raw::Listener], has_tls: bool) -> Vec<i
                 default(465, ingress::ListenerTls::Implicit),
             ];
         }
+        if may_go_without {
+            return Vec::new();
+        }
         check.problem(
             "ingress.listener",
             "there is no listener, and the default ones (587 with STARTTLS, 465 with TLS) need a certificate",
@@ -258,22 +260,6 @@ fn listeners(check: &mut Checker, raw: &[raw::Listener], has_tls: bool) -> Vec<i
         );
     }
     listeners
-}
-
-fn min_free(check: &mut Checker, text: Option<&str>) -> u64 {
-    let default = 1 << 30;
-    let Some(text) = text else { return default };
-    match text.parse::<bytesize::ByteSize>() {
-        Ok(size) => size.as_u64(),
-        Err(_) => {
-            check.problem(
-                "log.min_free",
-                format!("`{text}` is no size"),
-                "write a number and a unit, as \"1GiB\"",
-            );
-            default
-        }
-    }
 }
 
 fn delivery(check: &mut Checker, raw: raw::Delivery) -> Delivery {

@@ -49,7 +49,8 @@ pub async fn run(arguments: DemoArguments) -> anyhow::Result<ExitCode> {
     let shutdown = CancellationToken::new();
     let site = Site::set_up(shutdown.clone()).await?;
     let config = Config::load(&site.config_file)?;
-    let mut pipeline = crate::pipeline::start(&config, Arc::new(SystemClock)).await?;
+    let mut pipeline =
+        crate::pipeline::start(&config, crate::roles::Roles::all(), Arc::new(SystemClock)).await?;
     let metrics = pipeline.http.map_or_else(String::new, |address| address.to_string());
     println!(
         "Mailweir takes mail at {} and serves metrics at http://{metrics}/metrics",

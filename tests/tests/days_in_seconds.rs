@@ -58,7 +58,9 @@ impl Node {
             pipeline.stop().await;
         }
         let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
-        self.pipeline = Some(pipeline::start(&self.config, clock).await.expect("it starts"));
+        self.pipeline = Some(
+            pipeline::start(&self.config, mailweir::roles::Roles::all(), clock).await.expect("it starts"),
+        );
     }
 
     fn running(&self) -> &Pipeline {

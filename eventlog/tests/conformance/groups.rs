@@ -88,8 +88,11 @@ pub async fn no_record_is_with_two_members(_: &mut dyn Engine, log: Log) {
         members.spawn(async move {
             while !stop.is_cancelled() {
                 let mut member = Follower::join(&log, "g", &format!("slot{slot}"), &[Topic::Accepted]).await;
-                for _ in 0..10 + 7 * slot {
+                // A life begins with the first partition: joining takes longer on one engine than on the other.
+                let mut rounds = 0;
+                while rounds < 10 + 7 * slot && !stop.is_cancelled() {
                     work(&mut member, slot, &in_work).await;
+                    rounds += usize::from(!member.owned.is_empty());
                 }
                 // Every member leaves now and then, in one way or the other.
                 if slot == 1 { member.consumer.leave().await } else { drop(member) }
@@ -194,4 +197,28 @@ pub async fn lag_counts_what_is_not_committed(_: &mut dyn Engine, log: Log) {
     member.consumer.commit(vec![], &after(&taken)).await.expect("commits");
     assert_eq!(log.lag("g", Topic::Accepted).await.expect("lag"), 0);
     assert_eq!(log.lag("other", Topic::Accepted).await.expect("lag"), 10);
+}
+
+/// A worker that polls with very little patience, as one does that waits for several things at once, misses nothing.
+pub async fn a_dropped_poll_has_passed_over_nothing(_: &mut dyn Engine, log: Log) {
+    const COUNT: usize = 300;
+    let mut member = Follower::join(&log, "g", "0", &[Topic::Accepted]).await;
+    let writer = log.clone();
+    let writing = tokio::spawn(async move {
+        for n in 0..COUNT {
+            let record = record(Topic::Accepted, "k", n.to_string()).in_partition(0);
+            writer.append(vec![record]).await.expect("appends");
+        }
+    });
+    let (mut seen, mut attempt) = (Vec::new(), 0);
+    while seen.len() < COUNT {
+        attempt += 1;
+        let patience = Duration::from_micros(attempt % 4 * 700);
+        if let Ok(records) = tokio::time::timeout(patience, member.poll(3, PATIENCE)).await {
+            seen.extend(records.expect("polls").iter().map(text));
+        }
+        tokio::task::yield_now().await;
+    }
+    writing.await.expect("writes");
+    assert_eq!(seen, (0..COUNT).map(|n| n.to_string()).collect::<Vec<_>>());
 }

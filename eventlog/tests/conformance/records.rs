@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use eventlog::{Log, LogError, NewRecord, Tail, TailFrom};
+use eventlog::{Log, LogError, NewRecord, TableEvent, Tail, TailFrom};
 use schemas::topics::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 use schemas::{Position, Topic};
 
@@ -205,6 +205,38 @@ pub async fn who_tails_hears_what_is_announced(_: &mut dyn Engine, log: Log) {
     log.announce(vec![record(Topic::Replies, "k", "nobody hears it").in_partition(3)])
         .await
         .expect("is lost");
+}
+
+/// Tables and tails that are asked with very little patience, again and again, give everything all the same.
+pub async fn a_dropped_read_has_passed_over_nothing(_: &mut dyn Engine, log: Log) {
+    const COUNT: u64 = 300;
+    let mut tail = log.tail(Topic::Senders, 0, TailFrom::Offset(0)).await.expect("tails");
+    let mut table = log.table(Topic::Senders, Some(&[0])).await.expect("opens");
+    let writer = log.clone();
+    let writing = tokio::spawn(async move {
+        for n in 0..COUNT {
+            let row = record(Topic::Senders, &n.to_string(), n.to_string()).in_partition(0);
+            writer.append(vec![row]).await.expect("appends");
+        }
+    });
+    let (mut tailed, mut rows, mut attempt) = (Vec::new(), Vec::new(), 0);
+    while tailed.len() < COUNT as usize || rows.len() < COUNT as usize {
+        attempt += 1;
+        let patience = Duration::from_micros(attempt % 4 * 700);
+        if let Ok(records) = tokio::time::timeout(patience, tail.next(3)).await {
+            tailed.extend(records.expect("reads").iter().map(text));
+        }
+        if let Ok(events) = tokio::time::timeout(patience, table.next(3)).await {
+            rows.extend(events.expect("reads").into_iter().filter_map(|event| match event {
+                TableEvent::Row(record) => Some(text(&record)),
+                TableEvent::CaughtUp => None,
+            }));
+        }
+    }
+    writing.await.expect("writes");
+    let all: Vec<String> = (0..COUNT).map(|n| n.to_string()).collect();
+    assert_eq!(tailed, all);
+    assert_eq!(rows, all);
 }
 
 pub async fn no_partition_no_record(_: &mut dyn Engine, log: Log) {
