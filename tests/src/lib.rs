@@ -4,6 +4,7 @@
 pub mod certificate;
 pub mod dns;
 pub mod exim;
+pub mod kafka;
 pub mod mailweir;
 pub mod ports;
 pub mod postfix;
