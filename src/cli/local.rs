@@ -71,7 +71,7 @@ pub(super) fn check(arguments: &CheckArguments) -> anyhow::Result<()> {
     );
     match &config.log {
         LogEngine::Embedded { .. } => {
-            println!("  keeps the log in {}", config.data_dir.join("log").display())
+            println!("  keeps the log in {}", config.data_dir.join("log").display());
         }
         LogEngine::Kafka(kafka) => println!(
             "  keeps the log on Kafka: {}, {} partitions, {} copies, {}",

@@ -5,6 +5,7 @@ pub mod certificate;
 pub mod dns;
 pub mod exim;
 pub mod hostile;
+pub mod kafka;
 pub mod mailweir;
 pub mod opendkim;
 pub mod ports;

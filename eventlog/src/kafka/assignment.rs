@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -20,8 +21,10 @@ use super::{notices, offsets};
 pub(super) enum Change {
     /// Given; nothing is fetched before the member has looked up where to begin.
     Given(Vec<TopicPartition>),
-    /// Taken away, all that the member had: the eager protocol knows nothing less.
-    Taken,
+    /// Asked back, all that the member had: the eager protocol knows nothing less. The group waits until `give_up`.
+    AskedBack { since: Instant },
+    /// Taken away: the group did not hear of the member for too long.
+    Lost,
 }
 
 /// The context of a member's client. librdkafka calls it only from within the member's own `poll`, so a member never loses
@@ -85,8 +88,12 @@ impl ConsumerContext for Membership {
             self.changes().push_back(Change::Given(given));
             return;
         }
-        give_up(consumer);
-        self.changes().push_back(Change::Taken);
+        if self.leaving.load(Ordering::Relaxed) || consumer.assignment_lost() {
+            give_up(consumer);
+            self.changes().push_back(Change::Lost);
+        } else {
+            self.changes().push_back(Change::AskedBack { since: Instant::now() });
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use schemas::topics::TopicPartition;
 use schemas::{Position, Topic};
 use tokio::sync::Notify;
 
-use super::assignment::{Change, Membership};
+use super::assignment::{Change, Membership, give_up};
 use super::failure::{fenced, unavailable};
 use super::offsets::{self, Offsets, at};
 use super::outgoing::checked;
@@ -27,6 +27,8 @@ const MAX_POLL_BYTES: usize = 8 * 1024 * 1024;
 /// was no record hides those behind it.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// What a member has given out when the group asks its partitions back may be committed for so long.
+const FINISH_WITHIN: Duration = Duration::from_millis(500);
 /// How long a member waits for itself, on its way out of the same process.
 const SELF_GONE_WITHIN: Duration = Duration::from_secs(5);
 
@@ -48,6 +50,8 @@ pub(super) struct KafkaConsumer {
     owned: BTreeMap<TopicPartition, u64>,
     /// What the group knew this member as when it gave it what it owns.
     member: Option<Arc<ConsumerGroupMetadata>>,
+    /// The offset after the last record given out of each partition, since it was assigned or rewound.
+    given: Offsets,
     /// Fetched and not given yet.
     fetched: VecDeque<Record>,
     /// To be told before anything else.
@@ -89,6 +93,7 @@ impl KafkaConsumer {
             transactions,
             owned: BTreeMap::new(),
             member: None,
+            given: Offsets::new(),
             fetched: VecDeque::new(),
             untold: VecDeque::new(),
             unsettled: false,
@@ -111,11 +116,11 @@ impl KafkaConsumer {
         let mut silent = 0;
         // One entry that was no record looks like none at all, so "none" counts when it comes twice.
         while silent < 2 && self.fetched.len() < max && bytes < MAX_POLL_BYTES {
-            let polled = native.poll(Duration::ZERO);
+            // What comes behind a decision of the group depends on it.
             if native.context().next().is_some() {
                 return Ok(());
             }
-            match polled {
+            match native.poll(Duration::ZERO) {
                 None => silent += 1,
                 Some(Ok(message)) => {
                     silent = 0;
@@ -163,8 +168,17 @@ impl KafkaConsumer {
             let native = Arc::clone(self.native()?);
             let Some(change) = native.context().next() else { return Ok(()) };
             match change {
-                Change::Taken => {
+                // What was given out already is worked on: another would do all of it again.
+                Change::AskedBack { since } if self.is_at_work() && since.elapsed() < FINISH_WITHIN => {
                     self.fetched.clear();
+                    return Ok(());
+                }
+                Change::AskedBack { .. } | Change::Lost => {
+                    if change != Change::Lost {
+                        give_up(&native);
+                    }
+                    self.fetched.clear();
+                    self.given.clear();
                     self.member = None;
                     let lost: Vec<TopicPartition> = std::mem::take(&mut self.owned).into_keys().collect();
                     if !lost.is_empty() {
@@ -184,6 +198,7 @@ impl KafkaConsumer {
                     self.begin_at(&native, &committed)?;
                     self.member = native.group_metadata().map(Arc::new);
                     self.owned = committed;
+                    self.given.clear();
                     if !given.is_empty() {
                         self.untold.push_back(Polled::Assigned(given));
                     }
@@ -223,7 +238,19 @@ impl KafkaConsumer {
             return Ok(Some(change));
         }
         let count = self.fetched.len().min(max);
-        Ok((count > 0).then(|| Polled::Records(self.fetched.drain(..count).collect())))
+        if count == 0 {
+            return Ok(None);
+        }
+        let records: Vec<Record> = self.fetched.drain(..count).collect();
+        for record in &records {
+            self.given.insert(record.position.topic_partition(), record.position.offset + 1);
+        }
+        Ok(Some(Polled::Records(records)))
+    }
+
+    /// Whether something was given out that is not committed.
+    fn is_at_work(&self) -> bool {
+        self.given.iter().any(|(of, next)| self.owned.get(of).is_some_and(|committed| committed < next))
     }
 
     /// What goes along with a commit: what the caller says, or where everything owned stands.
@@ -324,6 +351,7 @@ impl Consumer for KafkaConsumer {
         let native = Arc::clone(self.native()?);
         self.begin_at(&native, &committed)?;
         self.owned = committed;
+        self.given.clear();
         Ok(())
     }
 

@@ -24,10 +24,7 @@ pub(super) fn elsewhere(topics: &[Topic]) -> Option<Topic> {
 
 /// Blocks until the group knows, or for as long as `HAND_OVER`.
 pub(super) fn leave(native: &BaseConsumer<Membership>, elsewhere: Option<String>) {
-    if let Some(Change::Given(_)) = native.context().next() {
-        give_up(native);
-        native.context().dealt_with();
-    }
+    drop_all(native);
     if let Some(topic) = elsewhere
         && native.subscribe(&[&topic]).is_ok()
     {
@@ -37,7 +34,7 @@ pub(super) fn leave(native: &BaseConsumer<Membership>, elsewhere: Option<String>
             let _ = native.poll(POLL);
             match native.context().next() {
                 Some(Change::Given(_)) => break,
-                Some(Change::Taken) => native.context().dealt_with(),
+                Some(Change::AskedBack { .. } | Change::Lost) => drop_all(native),
                 None => {}
             }
         }
@@ -48,9 +45,15 @@ pub(super) fn leave(native: &BaseConsumer<Membership>, elsewhere: Option<String>
 /// Afterwards the client may be dropped without waiting for anything.
 pub(super) fn go(native: &BaseConsumer<Membership>) {
     native.context().leaving();
+    drop_all(native);
+}
+
+/// Answers every decision of the group with having nothing.
+fn drop_all(native: &BaseConsumer<Membership>) {
     while let Some(change) = native.context().next() {
-        if matches!(change, Change::Given(_)) {
-            give_up(native);
+        match change {
+            Change::Given(_) | Change::AskedBack { .. } => give_up(native),
+            Change::Lost => {}
         }
         native.context().dealt_with();
     }

@@ -59,6 +59,7 @@ async fn a_member_that_the_group_gave_up_can_commit_nothing() {
     // The group waits for `first` to poll; it does not, as if it hung, but its commit is still in time.
     assert!(matches!(second.poll(1, Duration::from_secs(1)).await, Ok(Polled::Nothing)));
     first.commit(vec![output("in time")], &after(&polled)).await.expect("nobody else has the partition yet");
+    // Nothing it was given is open any more, so it gives up everything at once.
     let mut lost = Vec::new();
     while lost.is_empty() {
         if let Polled::Revoked(of) = first.poll(1, Duration::from_millis(50)).await.expect("polls") {
@@ -68,4 +69,40 @@ async fn a_member_that_the_group_gave_up_can_commit_nothing() {
     let refused = first.commit(vec![output("too late")], &after(&polled)).await;
     assert!(matches!(refused, Err(LogError::Fenced { .. })), "{refused:?}");
     assert_eq!(outputs(&log, 1).await, ["in time"]);
+}
+
+/// A worker in the middle of its work when the group shares out anew: it may finish, and nobody does the work again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_in_hand_is_finished_before_a_partition_moves() {
+    let prefix = fresh_prefix();
+    let log = open(Cluster::shared().config(&prefix)).await;
+    log.append((0..4).map(input).collect()).await.expect("appends");
+    let mut first = join(&log, "b").await;
+    let in_hand = take(&mut *first, 2).await.expect("polls");
+    // Sorts before it, so the range of `first` changes.
+    let mut second = join(&log, "a").await;
+    let other = tokio::spawn(async move { take(&mut *second, 10).await });
+    for _ in 0..10 {
+        // It hears that it is asked, and is given nothing more.
+        let polled = first.poll(10, Duration::from_millis(30)).await.expect("polls");
+        match polled {
+            Polled::Nothing => {}
+            Polled::Records(more) if more[0].position.offset == 2 => {}
+            other => panic!("{other:?} although work is in hand"),
+        }
+    }
+    first
+        .commit(in_hand.iter().map(|r| output(&text(r))).collect(), &after(&in_hand))
+        .await
+        .expect("in time");
+    let mut taken_again = Vec::new();
+    while !other.is_finished() && taken_again.is_empty() {
+        if let Polled::Records(records) = first.poll(10, Duration::from_millis(50)).await.expect("polls") {
+            taken_again = records;
+        }
+    }
+    if taken_again.is_empty() {
+        taken_again = other.await.expect("runs").expect("polls");
+    }
+    assert_eq!(taken_again.iter().map(text).collect::<Vec<_>>(), ["2", "3"]);
 }

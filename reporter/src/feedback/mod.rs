@@ -93,7 +93,9 @@ impl Writer {
                 Polled::Nothing if !self.passed.is_empty() => {
                     self.write(Step::default(), &mut *consumer).await?;
                 }
-                _ => {}
+                // Whoever has them now looks at them again.
+                Polled::Revoked(lost) => self.passed.retain(|of, _| !lost.contains(of)),
+                Polled::Assigned(_) | Polled::Nothing => {}
             }
             patience.it_worked();
         }

@@ -1,0 +1,204 @@
+//! Each role in a process of its own, over one Kafka broker: what a client got its 250 for arrives, every message once,
+//! also when a worker is killed in the middle and another takes over.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use mailweir_tests::kafka::Kafka;
+use mailweir_tests::mailweir::Mailweir;
+use mailweir_tests::{ports, smtp, wait};
+use tempfile::TempDir;
+
+const MESSAGES: usize = 60;
+const PATIENCE: Duration = Duration::from_secs(120);
+const SETTINGS: &str = r#"
+[[domain]]
+name = "customer.example"
+[[outgoing_user]]
+domain = "customer.example"
+ip = "127.0.0.1/32"
+"#;
+
+/// A process with some of the roles.
+struct Process {
+    roles: &'static str,
+    config: PathBuf,
+    log: PathBuf,
+    child: Child,
+}
+
+impl Process {
+    fn start(directory: &Path, config: &str, roles: &'static str) -> Self {
+        let path = directory.join(format!("{roles}.toml"));
+        std::fs::write(&path, config).expect("the configuration");
+        let log = directory.join(format!("{roles}.log"));
+        let child = Self::spawn(roles, &path, &log);
+        Process { roles, config: path, log, child }
+    }
+
+    fn spawn(roles: &str, config: &Path, log: &Path) -> Child {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(log).expect("its log");
+        Command::new(Mailweir::binary())
+            .args(["run", "--only", roles, "--config"])
+            .arg(config)
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("mailweir starts")
+    }
+
+    fn kill_and_start_again(&mut self) {
+        self.kill();
+        self.child = Self::spawn(self.roles, &self.config, &self.log);
+    }
+
+    fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    fn terminate(&mut self) -> Option<i32> {
+        Command::new("kill").arg(self.child.id().to_string()).status().expect("kill");
+        wait::until("it stops", PATIENCE, || self.child.try_wait().ok().flatten()).code()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            eprintln!("--- {} ends with\n{}", self.roles, lines[lines.len().saturating_sub(15)..].join("\n"));
+        }
+    }
+}
+
+/// Postfix's `smtp-sink`, which writes every transaction to a file.
+struct SmtpSink {
+    port: u16,
+    directory: TempDir,
+    child: Child,
+}
+
+impl SmtpSink {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let port = ports::free();
+        let child = Command::new("/usr/sbin/smtp-sink")
+            // It asks for a user when root starts it.
+            .args(["-u", "root", "-d", "mail.", &format!("127.0.0.1:{port}"), "100"])
+            .current_dir(directory.path())
+            .spawn()
+            .expect("smtp-sink: run tests/install");
+        wait::for_port(port);
+        SmtpSink { port, directory, child }
+    }
+
+    /// How often each of our Message-IDs came.
+    fn received(&self) -> BTreeMap<usize, usize> {
+        let mut received = BTreeMap::new();
+        for entry in std::fs::read_dir(self.directory.path()).expect("its directory").flatten() {
+            let text = String::from_utf8_lossy(&std::fs::read(entry.path()).unwrap_or_default()).into_owned();
+            for line in text.lines().filter_map(|line| line.strip_prefix("Message-ID: <number-")) {
+                let number = line.split('@').next().and_then(|n| n.parse().ok()).expect("a number");
+                *received.entry(number).or_default() += 1;
+            }
+        }
+        received
+    }
+}
+
+impl Drop for SmtpSink {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn send(port: u16, number: usize) {
+    let to = format!("somebody{}@dest{}.example", number, number % 5);
+    let message = format!(
+        "From: app@customer.example\r\nTo: {to}\r\nSubject: number {number}\r\nDate: {}\r\nMessage-ID: <number-{number}@customer.example>\r\n\r\n{}",
+        smtp::date(),
+        "some text\r\n".repeat(10 + number % 50)
+    );
+    wait::until("it is accepted", PATIENCE, || {
+        let reply = smtp::send(port, "app@customer.example", &[&to], message.as_bytes()).ok()?;
+        assert!(!reply.starts_with('5'), "{reply}");
+        reply.starts_with("250").then_some(())
+    });
+}
+
+#[test]
+fn each_role_in_a_process_of_its_own_and_every_message_arrives_once() {
+    let kafka = Kafka::start();
+    let sink = SmtpSink::start();
+    let directory = tempfile::Builder::new().prefix("mailweir-test-").tempdir().expect("a directory");
+    let smtp_port = ports::free();
+    let config = |roles: &str| {
+        format!(
+            "node = \"node1\"\ndata_dir = \"{0}/{roles}\"\ncluster_key_file = \"{0}/cluster.key\"\n[log]\nengine = \"kafka\"\nbrokers = [\"{1}\"]\n\
+             partitions = 4\nreplication = 1\n[ingress]\nhostname = \"smtp.hoster.example\"\n{2}\n\
+             [delivery]\nrelay_host = \"127.0.0.1:{3}\"\nretry = [\"1s\"]\n[reporter]\nabuse_address = \"abuse@hoster.example\"\n",
+            directory.path().display(),
+            kafka.broker,
+            match roles {
+                "ingress" =>
+                    format!("[[ingress.listener]]\nbind = \"127.0.0.1:{smtp_port}\"\ntls = \"none\""),
+                _ => String::new(),
+            },
+            sink.port,
+        )
+    };
+    let start = |roles| Process::start(directory.path(), &config(roles), roles);
+    let mut reporter = start("reporter,control");
+    let socket = directory.path().join("reporter,control/control.sock");
+    wait::until("control answers", PATIENCE, || socket.exists().then_some(()));
+    let settings = directory.path().join("settings.toml");
+    std::fs::write(&settings, SETTINGS).expect("the settings");
+    let apply = || {
+        let apply = Command::new(Mailweir::binary())
+            .args(["apply", "--yes"])
+            .arg(&settings)
+            .arg("--config")
+            .arg(&reporter.config)
+            .output()
+            .expect("mailweir");
+        apply.status.success().then_some(())
+    };
+    wait::until("the settings are applied", PATIENCE, apply);
+    let mut scorer = start("scorer");
+    let mut delivery = start("delivery");
+    let mut ingress = start("ingress");
+    wait::until("ingress listens", PATIENCE, || std::net::TcpStream::connect(("127.0.0.1", smtp_port)).ok());
+    for number in 0..MESSAGES {
+        send(smtp_port, number);
+        // Killed with work in hand; a scorer's work is in the log or was never done.
+        if number == MESSAGES / 3 {
+            scorer.kill_and_start_again();
+        }
+    }
+    let all = || {
+        let received = sink.received();
+        (received.len() == MESSAGES).then_some(received)
+    };
+    let received = wait::until("every message arrives", PATIENCE, all);
+    assert!(received.values().all(|times| *times == 1), "{received:?}");
+    // The reporter has heard of all of them, in its own process.
+    wait::until("statistics have every outcome", PATIENCE, || {
+        let log = Command::new(Mailweir::binary())
+            .args(["log", "--json", "--limit", "1000", "--config"])
+            .arg(&reporter.config)
+            .output()
+            .expect("mailweir");
+        let lines: Vec<serde_json::Value> = serde_json::from_slice(&log.stdout).ok()?;
+        (lines.len() == MESSAGES && lines.iter().all(|line| line["outcome"] == "delivered")).then_some(())
+    });
+    for process in [&mut ingress, &mut scorer, &mut delivery, &mut reporter] {
+        assert_eq!(process.terminate(), Some(0), "{}", process.roles);
+    }
+    assert!(sink.received().values().all(|times| *times == 1), "nothing came twice");
+}
