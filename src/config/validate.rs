@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use schemas::{Domain, Mailbox};
 
-use super::{Config, Delivery, LogEngine, LogFormat, Problem, log, raw, statistics};
+use super::{Config, Delivery, LogFormat, Problem, log, raw, statistics};
 
 /// Collects problems while the rest is still checked.
 pub(super) struct Checker {
@@ -92,9 +92,9 @@ pub(super) fn validate(file: raw::File) -> Result<Config, Vec<Problem>> {
     let hostname = hostname(&mut check, file.ingress.hostname);
     let tls = file.tls.map(|tls| ingress::TlsFiles { certificate: tls.certificate, key: tls.key });
     check_tls_files(&mut check, tls.as_ref());
-    let engine = log::engine(&mut check, file.log);
-    let may_go_without = matches!(engine, LogEngine::Kafka(_));
+    let may_go_without = file.log.engine.as_deref() == Some("kafka");
     let listeners = listeners(&mut check, &file.ingress.listener, tls.is_some(), may_go_without);
+    let engine = log::engine(&mut check, file.log);
     let delivery = delivery(&mut check, file.delivery);
     let abuse_address =
         file.reporter.abuse_address.and_then(|text| check.mailbox("reporter.abuse_address", &text));

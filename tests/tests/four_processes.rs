@@ -49,6 +49,12 @@ impl Process {
             .expect("mailweir starts")
     }
 
+    /// Runs a verb of the command against this process.
+    fn verb(&self, arguments: &[&str]) -> std::process::Output {
+        let mut command = Command::new(Mailweir::binary());
+        command.args(arguments).arg("--config").arg(&self.config).output().expect("mailweir")
+    }
+
     fn kill_and_start_again(&mut self) {
         self.kill();
         self.child = Self::spawn(self.roles, &self.config, &self.log);
@@ -132,73 +138,117 @@ fn send(port: u16, number: usize) {
     });
 }
 
+/// The processes of a cluster: who runs what, over one broker, delivering to one sink.
+struct Site {
+    kafka: Kafka,
+    sink: SmtpSink,
+    directory: TempDir,
+    smtp_port: u16,
+}
+
+impl Site {
+    fn new() -> Self {
+        Site {
+            kafka: Kafka::start(),
+            sink: SmtpSink::start(),
+            directory: tempfile::Builder::new().prefix("mailweir-test-").tempdir().expect("a directory"),
+            smtp_port: ports::free(),
+        }
+    }
+
+    fn start(&self, node: &str, roles: &'static str) -> Process {
+        let directory = self.directory.path().join(node);
+        std::fs::create_dir_all(&directory).expect("the node's directory");
+        let listener = match roles {
+            "ingress" => {
+                format!("[[ingress.listener]]\nbind = \"127.0.0.1:{}\"\ntls = \"none\"", self.smtp_port)
+            }
+            _ => String::new(),
+        };
+        let config = format!(
+            "node = \"{node}\"\ndata_dir = \"{0}/{roles}\"\ncluster_key_file = \"{1}/cluster.key\"\n[log]\nengine = \"kafka\"\n\
+             brokers = [\"{2}\"]\npartitions = 4\nreplication = 1\n[ingress]\nhostname = \"smtp.hoster.example\"\n{listener}\n\
+             [delivery]\nrelay_host = \"127.0.0.1:{3}\"\nretry = [\"1s\"]\n[reporter]\nabuse_address = \"abuse@hoster.example\"\n",
+            directory.display(),
+            self.directory.path().display(),
+            self.kafka.broker,
+            self.sink.port,
+        );
+        Process::start(&directory, &config, roles)
+    }
+
+    /// The process that settings and questions go to, with the settings applied.
+    fn start_control(&self) -> Process {
+        let control = self.start("node1", "reporter,control");
+        let settings = self.directory.path().join("settings.toml");
+        std::fs::write(&settings, SETTINGS).expect("the settings");
+        wait::until("the settings are applied", PATIENCE, || {
+            let apply = control.verb(&["apply", "--yes", &settings.display().to_string()]);
+            apply.status.success().then_some(())
+        });
+        control
+    }
+
+    fn start_ingress(&self) -> Process {
+        let ingress = self.start("node1", "ingress");
+        wait::for_port(self.smtp_port);
+        ingress
+    }
+
+    fn wait_until_each_arrived_once(&self, count: usize) {
+        let received = wait::until("every message arrives", PATIENCE, || {
+            let received = self.sink.received();
+            (received.len() == count).then_some(received)
+        });
+        assert!(received.values().all(|times| *times == 1), "{received:?}");
+    }
+}
+
 #[test]
 fn each_role_in_a_process_of_its_own_and_every_message_arrives_once() {
-    let kafka = Kafka::start();
-    let sink = SmtpSink::start();
-    let directory = tempfile::Builder::new().prefix("mailweir-test-").tempdir().expect("a directory");
-    let smtp_port = ports::free();
-    let config = |roles: &str| {
-        format!(
-            "node = \"node1\"\ndata_dir = \"{0}/{roles}\"\ncluster_key_file = \"{0}/cluster.key\"\n[log]\nengine = \"kafka\"\nbrokers = [\"{1}\"]\n\
-             partitions = 4\nreplication = 1\n[ingress]\nhostname = \"smtp.hoster.example\"\n{2}\n\
-             [delivery]\nrelay_host = \"127.0.0.1:{3}\"\nretry = [\"1s\"]\n[reporter]\nabuse_address = \"abuse@hoster.example\"\n",
-            directory.path().display(),
-            kafka.broker,
-            match roles {
-                "ingress" =>
-                    format!("[[ingress.listener]]\nbind = \"127.0.0.1:{smtp_port}\"\ntls = \"none\""),
-                _ => String::new(),
-            },
-            sink.port,
-        )
-    };
-    let start = |roles| Process::start(directory.path(), &config(roles), roles);
-    let mut reporter = start("reporter,control");
-    let socket = directory.path().join("reporter,control/control.sock");
-    wait::until("control answers", PATIENCE, || socket.exists().then_some(()));
-    let settings = directory.path().join("settings.toml");
-    std::fs::write(&settings, SETTINGS).expect("the settings");
-    let apply = || {
-        let apply = Command::new(Mailweir::binary())
-            .args(["apply", "--yes"])
-            .arg(&settings)
-            .arg("--config")
-            .arg(&reporter.config)
-            .output()
-            .expect("mailweir");
-        apply.status.success().then_some(())
-    };
-    wait::until("the settings are applied", PATIENCE, apply);
-    let mut scorer = start("scorer");
-    let mut delivery = start("delivery");
-    let mut ingress = start("ingress");
-    wait::until("ingress listens", PATIENCE, || std::net::TcpStream::connect(("127.0.0.1", smtp_port)).ok());
+    let site = Site::new();
+    let mut control = site.start_control();
+    let mut scorer = site.start("node1", "scorer");
+    let mut delivery = site.start("node1", "delivery");
+    let mut ingress = site.start_ingress();
     for number in 0..MESSAGES {
-        send(smtp_port, number);
+        send(site.smtp_port, number);
         // Killed with work in hand; a scorer's work is in the log or was never done.
         if number == MESSAGES / 3 {
             scorer.kill_and_start_again();
         }
     }
-    let all = || {
-        let received = sink.received();
-        (received.len() == MESSAGES).then_some(received)
-    };
-    let received = wait::until("every message arrives", PATIENCE, all);
-    assert!(received.values().all(|times| *times == 1), "{received:?}");
+    site.wait_until_each_arrived_once(MESSAGES);
     // The reporter has heard of all of them, in its own process.
     wait::until("statistics have every outcome", PATIENCE, || {
-        let log = Command::new(Mailweir::binary())
-            .args(["log", "--json", "--limit", "1000", "--config"])
-            .arg(&reporter.config)
-            .output()
-            .expect("mailweir");
+        let log = control.verb(&["log", "--json", "--limit", "1000"]);
         let lines: Vec<serde_json::Value> = serde_json::from_slice(&log.stdout).ok()?;
         (lines.len() == MESSAGES && lines.iter().all(|line| line["outcome"] == "delivered")).then_some(())
     });
-    for process in [&mut ingress, &mut scorer, &mut delivery, &mut reporter] {
+    for process in [&mut ingress, &mut scorer, &mut delivery, &mut control] {
         assert_eq!(process.terminate(), Some(0), "{}", process.roles);
     }
-    assert!(sink.received().values().all(|times| *times == 1), "nothing came twice");
+    site.wait_until_each_arrived_once(MESSAGES);
+}
+
+/// The groups share out their partitions anew twice, with mail under way.
+#[test]
+fn a_second_node_comes_and_goes_while_mail_flows_and_nothing_comes_twice() {
+    let site = Site::new();
+    let _control = site.start_control();
+    let _workers = [site.start("node1", "scorer"), site.start("node1", "delivery")];
+    let _ingress = site.start_ingress();
+    let mut second = Vec::new();
+    for number in 0..3 * MESSAGES {
+        send(site.smtp_port, number);
+        if number == MESSAGES / 2 {
+            second = vec![site.start("node2", "scorer"), site.start("node2", "delivery")];
+        }
+        if number == 2 * MESSAGES {
+            for process in &mut second {
+                assert_eq!(process.terminate(), Some(0), "{}", process.roles);
+            }
+        }
+    }
+    site.wait_until_each_arrived_once(3 * MESSAGES);
 }

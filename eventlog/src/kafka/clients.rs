@@ -58,7 +58,7 @@ impl Clients {
             .set("client.id", "mailweir")
             .set("message.max.bytes", MAX_MESSAGE_BYTES.to_string())
             // A broker that comes back is found at once.
-            .set("reconnect.backoff.ms", "20")
+            .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "1000")
             .set("retry.backoff.ms", "10")
             .set("retry.backoff.max.ms", "200")

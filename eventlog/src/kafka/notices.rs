@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 /// The context of clients that need nothing else.
 #[derive(Debug, Default)]
@@ -27,7 +27,11 @@ impl ClientContext for Notices {
 
     fn error(&self, error: KafkaError, reason: &str) {
         failed(&error, reason);
-        *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        let mut last = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
+        // That all are down follows from what was said before about each.
+        if last.is_none() || error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
+            *last = Some(reason.to_owned());
+        }
     }
 }
 
