@@ -14,6 +14,7 @@ thread_local! {
 pub fn run(target: &str, data: &[u8]) -> bool {
     match target {
         "command" => command(data),
+        "content" => content(data),
         "unstuff" => unstuff(data),
         "proxy" => proxy(data),
         "header" => header(data),
@@ -37,6 +38,24 @@ pub fn command(data: &[u8]) {
             let reply = problem.reply();
             assert!(reply.is_permanent() && !reply.text.contains(['\r', '\n']), "{reply:?}");
         }
+    }
+}
+
+/// The content of a message: decoded, taken apart and classified; the same every time, explained with what was seen.
+pub fn content(data: &[u8]) {
+    CLASSIFIER.with(|classifier| {
+        let probability = scorer::spam_probability(data, classifier);
+        assert!((0.0..=1.0).contains(&probability), "{probability}");
+        assert!(probability.to_bits() == scorer::spam_probability(data, classifier).to_bits());
+    });
+    assert!(scorer::transfer::base64(data, 4096).len() <= 4096);
+    assert!(scorer::transfer::quoted_printable(data, 4096).len() <= 4096);
+    let text = String::from_utf8_lossy(data);
+    let html = scorer::classifier::html::Html::read(&text);
+    // Entities are the one thing that grows: three octets of reference for a character of up to four.
+    assert!(html.text.len() + html.hidden.len() <= text.len() * 3 + 16);
+    for address in scorer::classifier::links::in_text(&text, 50) {
+        let _ = scorer::classifier::links::WebAddress::parse(address);
     }
 }
 

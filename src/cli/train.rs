@@ -32,6 +32,10 @@ pub(super) struct TrainArguments {
     /// A file with corrections of labels: the end of a path, a tab, `ham` or `spam`.
     #[arg(long, value_name = "FILE")]
     corrections: Vec<PathBuf>,
+    /// How many messages Mailweir invents to train with besides: phishing in known names, and its honest counterpart. A site's
+    /// own mail is seldom enough without.
+    #[arg(long, default_value_t = 4000)]
+    invented: usize,
     /// Train with the messages that an index marks `val`, too.
     #[arg(long)]
     with_held_out: bool,
@@ -59,6 +63,7 @@ pub(super) fn train(arguments: TrainArguments) -> anyhow::Result<()> {
         corrections: arguments.corrections,
         without: arguments.without,
         counts: arguments.count,
+        invented: arguments.invented,
         with_held_out: arguments.with_held_out,
         recipe: training::learner::Recipe { seed: arguments.seed, ..Default::default() },
         name: arguments.name,

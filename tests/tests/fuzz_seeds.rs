@@ -5,7 +5,7 @@ mod entries;
 
 use std::path::{Path, PathBuf};
 
-const TARGETS: [&str; 5] = ["command", "event", "header", "proxy", "unstuff"];
+const TARGETS: [&str; 6] = ["command", "content", "event", "header", "proxy", "unstuff"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")

@@ -94,6 +94,11 @@ impl Lexicon {
         found
     }
 
+    /// Known names, each with the first of its domains' names.
+    pub fn owned_names(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.brands.iter().filter_map(|brand| Some((brand.name.as_str(), brand.domains.first()?.as_str())))
+    }
+
     #[must_use]
     pub fn brand_name(&self, brand: u16) -> &str {
         self.brands.get(usize::from(brand)).map_or("", |brand| &brand.name)

@@ -6,6 +6,7 @@
 pub mod calibrate;
 pub mod corpus;
 pub mod folds;
+pub mod invented;
 pub mod learner;
 pub mod measure;
 pub mod report;
@@ -18,7 +19,7 @@ use corpus::{CorpusError, Labelled};
 use learner::{Example, Recipe};
 
 use super::lexicon::Lexicon;
-use super::model::{Calibration, Card, Model};
+use super::model::{Card, Model};
 
 const FOLDS: usize = 5;
 
@@ -32,6 +33,8 @@ pub struct Plan {
     pub without: Vec<String>,
     /// How much the messages of a corpus count, by the beginning of its name; 1 where nothing is said.
     pub counts: Vec<(String, f32)>,
+    /// Messages to invent and train with besides.
+    pub invented: usize,
     /// Train with the messages that the index holds out, too.
     pub with_held_out: bool,
     pub recipe: Recipe,
@@ -68,7 +71,7 @@ pub fn prepare(plan: &Plan) -> Result<Vec<Prepared>, CorpusError> {
     }
     std::thread::scope(|scope| {
         let running: Vec<_> = shares.into_iter().map(|share| scope.spawn(|| work(share))).collect();
-        let mut prepared = Vec::new();
+        let mut prepared = invent(plan, &lexicon);
         for thread in running {
             let part: Result<Vec<Prepared>, CorpusError> =
                 thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -76,6 +79,25 @@ pub fn prepare(plan: &Plan) -> Result<Vec<Prepared>, CorpusError> {
         }
         Ok(prepared)
     })
+}
+
+/// Corpus of the messages that we invented.
+pub const INVENTED: &str = "invented";
+/// They are many and alike: each counts less than one that somebody has sent.
+const INVENTED_COUNTS: f32 = 0.3;
+
+fn invent(plan: &Plan, lexicon: &Lexicon) -> Vec<Prepared> {
+    let invented = invented::messages(plan.invented, plan.recipe.seed, lexicon);
+    invented
+        .iter()
+        .map(|invented| {
+            let features = crate::score_file::features_of(invented.message.as_bytes(), lexicon);
+            let is_spam = invented.is_spam;
+            let labelled =
+                Labelled { path: PathBuf::new(), is_spam, corpus: INVENTED.into(), is_held_out: false };
+            Prepared { example: Example::of(&features, is_spam, INVENTED_COUNTS), labelled }
+        })
+        .collect()
 }
 
 fn prepare_one(labelled: Labelled, plan: &Plan, lexicon: &Lexicon) -> Result<Prepared, CorpusError> {
@@ -91,8 +113,9 @@ fn prepare_one(labelled: Labelled, plan: &Plan, lexicon: &Lexicon) -> Result<Pre
 /// # Errors
 /// When they are all of one kind.
 pub fn train(messages: &[&Prepared], plan: &Plan) -> Result<Model, CorpusError> {
-    let spam = messages.iter().filter(|m| m.labelled.is_spam).count();
-    let ham = messages.len() - spam;
+    let real = || messages.iter().filter(|m| m.labelled.corpus != INVENTED);
+    let spam = real().filter(|m| m.labelled.is_spam).count();
+    let ham = real().count() - spam;
     if spam == 0 || ham == 0 {
         return Err(CorpusError::OneKind { spam, ham });
     }
@@ -115,7 +138,8 @@ pub fn train(messages: &[&Prepared], plan: &Plan) -> Result<Model, CorpusError> 
     Ok(Model::of_weights(&weights.of_bucket, &plan.name, card))
 }
 
-/// Each message's sum by a model that saw neither it nor what is nearly the same.
+/// Each message's sum by a model that saw neither it nor what is nearly the same; invented messages are trained with, but not
+/// measured with.
 #[must_use]
 pub fn cross_validate(messages: &[&Prepared], recipe: &Recipe) -> Vec<Scored> {
     let examples: Vec<&Example> = messages.iter().map(|m| &m.example).collect();
@@ -133,13 +157,7 @@ pub fn cross_validate(messages: &[&Prepared], recipe: &Recipe) -> Vec<Scored> {
         is_spam: message.labelled.is_spam,
         corpus: message.labelled.corpus.clone(),
     };
-    messages.iter().enumerate().map(scored).collect()
-}
-
-/// The probability that a model gives to a prepared message.
-#[must_use]
-pub fn probability(weights: &learner::Weights, calibration: Calibration, message: &Prepared) -> f64 {
-    calibration.probability(weights.score(&message.example))
+    messages.iter().enumerate().filter(|(_, m)| m.labelled.corpus != INVENTED).map(scored).collect()
 }
 
 impl Plan {

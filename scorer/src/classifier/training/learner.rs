@@ -18,7 +18,7 @@ pub struct Recipe {
 
 impl Default for Recipe {
     fn default() -> Self {
-        Recipe { seed: 1, passes: 6, rate: 0.2, decay: 0.0003, min_messages: 2 }
+        Recipe { seed: 1, passes: 6, rate: 0.2, decay: 0.0006, min_messages: 2 }
     }
 }
 

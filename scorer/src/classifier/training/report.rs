@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::calibrate::{self, Scored};
 use super::measure::{Measures, calibration_error, measure, threshold};
-use super::{Plan, Prepared, cross_validate, learner};
+use super::{INVENTED, Plan, Prepared, cross_validate, learner};
 
 /// One line of the table: trained without some, measured on others.
 struct Line {
@@ -19,6 +19,9 @@ struct Line {
 pub fn table(messages: &[Prepared], plan: &Plan) -> String {
     let mut lines = vec![held_out(messages, plan), cross_validation(messages, plan)];
     for group in groups(messages) {
+        if group == INVENTED {
+            continue;
+        }
         let is_restricted = plan.without.iter().any(|name| group.starts_with(name.as_str()));
         if !is_restricted {
             lines.extend(without_group(messages, plan, &group));
