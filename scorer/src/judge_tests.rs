@@ -5,7 +5,8 @@ use schemas::senders::Lock;
 
 const GTUBE: &str = concat!("XJS*C4JDBQADN1.NSBN3*2IDNEN*", "GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X");
 const EICAR: &str = concat!("X5O!P%@AP[4\\PZX54(P^)7CC)7}$", "EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*");
-const HEADER: &str = "From: a@b.example\r\nDate: Tue, 24 Nov 2026 09:30:00 +0000\r\nSubject: x\r\n";
+/// Of an answer: what is so short and no answer is suspect.
+const HEADER: &str = "From: a@b.example\r\nTo: c@d.example\r\nMessage-ID: <2@b.example>\r\nIn-Reply-To: <1@d.example>\r\nReferences: <1@d.example>\r\nDate: Tue, 24 Nov 2026 09:30:00 +0000\r\nSubject: Re: minutes of the meeting\r\n";
 
 fn judged(settings: &str, body: &str, senders: &Senders) -> Judgement {
     let envelope = envelope("a@b.example", &["c@d.example", "e@f.example"]);
@@ -93,7 +94,7 @@ fn every_finding_is_told_whatever_decides() {
     assert_eq!(names, ["ALLOW_LISTED", "GTUBE", "DUPLICATE_HEADER"]);
     assert!((verdict.score - 1.0).abs() < f32::EPSILON);
     assert_eq!((verdict.policy_version, verdict.identity_source.as_str()), (7, "envelope"));
-    assert_eq!(verdict.message.subject.as_deref(), Some("x"));
+    assert_eq!(verdict.message.subject.as_deref(), Some("Re: minutes of the meeting"));
     assert_eq!(verdict.message.header_from.unwrap().as_str(), "b.example");
 }
 

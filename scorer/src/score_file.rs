@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_file_is_judged_by_default_settings() {
-        let message = b"From: a@b.example\nDate: Tue, 24 Nov 2026 09:30:00 +0000\nSubject: x\n\nhello\n";
+        let message = b"From: a@b.example\nTo: c@d.example\nMessage-ID: <2@b.example>\nIn-Reply-To: <1@d.example>\nReferences: <1@d.example>\nDate: Tue, 24 Nov 2026 09:30:00 +0000\nSubject: Re: minutes of the meeting\n\nhello\n";
         let judgement = score_message(message, classifier(), NOW);
         assert_eq!(judgement.verdict.message.classification, Classification::Clean);
         assert_eq!(judgement.verdict.message.identity.0, "a@b.example");

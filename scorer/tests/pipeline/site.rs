@@ -307,7 +307,9 @@ impl Site {
 }
 
 pub fn message(body: &str) -> String {
-    format!("From: a@shop.example\r\nDate: Tue, 24 Nov 2026 09:30:00 +0000\r\nSubject: x\r\n\r\n{body}\r\n")
+    format!(
+        "From: a@shop.example\r\nTo: c@d.example\r\nMessage-ID: <2@b.example>\r\nIn-Reply-To: <1@d.example>\r\nReferences: <1@d.example>\r\nDate: Tue, 24 Nov 2026 09:30:00 +0000\r\nSubject: Re: minutes of the meeting\r\n\r\n{body}\r\n"
+    )
 }
 
 pub fn judged(record: &Record) -> Option<(Judged, Bytes)> {
