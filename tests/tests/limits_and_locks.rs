@@ -97,11 +97,10 @@ fn five_blocked_messages_lock_one_account_of_a_server_and_nobody_else() {
     };
     wait::until("the lock", Duration::from_secs(20), || (!locked().is_empty()).then_some(()));
     assert_eq!(locked(), ["\"hacked@florist.example\""]);
-    let id = mail("bert@bakery.example", "Bread");
+    drop(mail("bert@bakery.example", "Bread"));
     wait::until("the neighbour's mail leaves", Duration::from_secs(20), || {
         sink.received().iter().any(|mail| mail.recipients[0].starts_with("ok@")).then_some(())
     });
-    assert!(node.ask(&["trace", &id]).contains("ok@receiver.example delivered"));
     // The account's own mail is refused for now: Exim keeps it, as it does for any 450.
     let refused = mail("hacked@florist.example", "A letter");
     wait::until("it is deferred", Duration::from_secs(20), || {
