@@ -42,6 +42,13 @@ impl Words {
             if self.hashes.len() >= MAX_WORDS {
                 return;
             }
+            // Most characters of most mail; what follows would do the same, slower.
+            if c.is_ascii_alphanumeric() && !invisible_pending {
+                self.letters += 1;
+                self.capitals += usize::from(c.is_ascii_uppercase());
+                word.take_ascii(c);
+                continue;
+            }
             if is_invisible(c) {
                 invisible_pending = word.len > 0;
                 continue;
@@ -119,14 +126,23 @@ impl Default for Word {
 }
 
 impl Word {
-    fn take(&mut self, c: char) {
+    fn take_ascii(&mut self, c: char) {
         self.chars += 1;
+        let is_digit = c.is_ascii_digit();
+        self.has_latin |= !is_digit;
+        self.digits += usize::from(is_digit);
+        if self.len < MAX_WORD_BYTES {
+            self.bytes[self.len] = if is_digit { b'0' } else { c.to_ascii_lowercase() as u8 };
+            self.len += 1;
+        }
+    }
+
+    fn take(&mut self, c: char) {
         if c.is_ascii() {
-            self.has_latin |= c.is_ascii_alphabetic();
-            self.digits += usize::from(c.is_ascii_digit());
-            self.push(if c.is_ascii_digit() { '0' } else { c.to_ascii_lowercase() });
+            self.take_ascii(c);
             return;
         }
+        self.chars += 1;
         if let Some(plain) = styled(c) {
             self.has_styled = true;
             self.push(plain);
