@@ -17,6 +17,7 @@ fn main() {
         ("text and HTML, 10 KiB", alternative(10 * 1024)),
         ("text and HTML, 50 KiB", alternative(50 * 1024)),
         ("text and HTML, 1 MiB", alternative(1024 * 1024)),
+        ("lines of X, 100 KiB", lines_of_x(100 * 1024)),
         ("attachment, 5 MiB", attachment(5 * 1024 * 1024)),
         ("10,000 parts", parts(10_000)),
         ("tags and quotes, 1 MiB", html("<a href=\"'<b style='\">&", 1024 * 1024)),
@@ -53,6 +54,12 @@ fn filler(bytes: usize) -> String {
 
 fn text(bytes: usize) -> Vec<u8> {
     format!("{HEADER}Content-Type: text/plain; charset=utf-8\r\n\r\n{}", filler(bytes - 400)).into_bytes()
+}
+
+/// As smtp-source makes them.
+fn lines_of_x(bytes: usize) -> Vec<u8> {
+    let line = "X".repeat(78) + "\r\n";
+    format!("{HEADER}\r\n{}", line.repeat(bytes / line.len())).into_bytes()
 }
 
 fn alternative(bytes: usize) -> Vec<u8> {

@@ -56,7 +56,8 @@ impl Store {
             .cache_size(config.cache_bytes)
             .max_journaling_size(config.journal_bytes)
             .manual_journal_persist(true)
-            .worker_threads(2)
+            // fjall 3.1 lets the first of several hand a compaction back to itself, over and over, while the others work.
+            .worker_threads(1)
             .open()
             .map_err(|error| opening(config, &error))?;
         let small = || KeyspaceCreateOptions::default().max_memtable_size(config.small_memtable_bytes);

@@ -14,6 +14,8 @@ use crate::summary;
 /// Decoded text that is looked at, in bytes: of one part, and of the message.
 const MAX_PART_BYTES: usize = 128 * 1024;
 const MAX_TEXT_BYTES: usize = 256 * 1024;
+/// Of a part without markup: about as much as the words that are counted take.
+const MAX_PLAIN_BYTES: usize = 32 * 1024;
 /// Text parts that are looked at.
 const MAX_TEXT_PARTS: usize = 20;
 /// Of an address field, this much is read, in bytes.
@@ -65,9 +67,11 @@ impl Reading {
         let mut left = MAX_TEXT_BYTES;
         let parts = facts.structure().parts.iter().filter(|part| part.is_text() && !part.is_attachment);
         for part in parts.take(MAX_TEXT_PARTS) {
-            let text = decoded_text(part, left.min(MAX_PART_BYTES));
+            let is_html = part.content_type == "text/html";
+            let max = if is_html { MAX_PART_BYTES } else { MAX_PLAIN_BYTES };
+            let text = decoded_text(part, left.min(max));
             left = left.saturating_sub(text.len());
-            if part.content_type == "text/html" || looks_like_html(&text) {
+            if is_html || looks_like_html(&text) {
                 let html = Html::read(&text);
                 with_html(&html);
                 self.seen.push(html.text);

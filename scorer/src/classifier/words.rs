@@ -6,6 +6,16 @@ use super::features::hash;
 /// Words of one text that are looked at.
 pub const MAX_WORDS: usize = 4000;
 const MAX_WORD_BYTES: usize = 40;
+/// The ASCII letters and digits.
+const IS_PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        plain[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    plain
+};
 
 /// The words of a text, in order, with what was odd about its characters.
 #[derive(Default)]
@@ -38,26 +48,23 @@ impl Words {
     pub fn read(&mut self, text: &str) {
         let mut word = Word::default();
         let mut invisible_pending = false;
-        for c in text.chars() {
-            if self.hashes.len() >= MAX_WORDS {
-                return;
+        let mut rest = text;
+        while self.hashes.len() < MAX_WORDS {
+            // Plain letters and digits, most of most mail, go a run at a time.
+            let run = rest.bytes().position(|b| !IS_PLAIN[usize::from(b)]).unwrap_or(rest.len());
+            if run > 0 {
+                self.invisible += usize::from(std::mem::take(&mut invisible_pending));
+                self.letters += run;
+                self.capitals += word.take_plain(&rest.as_bytes()[..run]);
             }
-            // Most characters of most mail; what follows would do the same, slower.
-            if c.is_ascii_alphanumeric() && !invisible_pending {
-                self.letters += 1;
-                self.capitals += usize::from(c.is_ascii_uppercase());
-                word.take_ascii(c);
-                continue;
-            }
+            let Some(c) = rest[run..].chars().next() else { break };
+            rest = &rest[run + c.len_utf8()..];
             if is_invisible(c) {
                 invisible_pending = word.len > 0;
                 continue;
             }
             let is_word = c.is_alphanumeric();
-            if is_word && invisible_pending {
-                self.invisible += 1;
-            }
-            invisible_pending = false;
+            self.invisible += usize::from(std::mem::take(&mut invisible_pending) && is_word);
             if !is_word {
                 self.note_symbol(c);
                 // "don't", "e-mail" are one word each, and so are letters spaced by dots.
@@ -68,7 +75,7 @@ impl Words {
             }
             self.letters += 1;
             self.capitals += usize::from(c.is_uppercase());
-            self.foreign += usize::from(!c.is_ascii());
+            self.foreign += 1;
             if is_wide(c) {
                 self.end(&mut word);
                 word.push(c);
@@ -126,22 +133,29 @@ impl Default for Word {
 }
 
 impl Word {
-    fn take_ascii(&mut self, c: char) {
-        self.chars += 1;
-        let is_digit = c.is_ascii_digit();
-        self.has_latin |= !is_digit;
-        self.digits += usize::from(is_digit);
-        if self.len < MAX_WORD_BYTES {
-            self.bytes[self.len] = if is_digit { b'0' } else { c.to_ascii_lowercase() as u8 };
-            self.len += 1;
+    /// Takes ASCII letters and digits; gives how many of them are capitals.
+    fn take_plain(&mut self, run: &[u8]) -> usize {
+        let kept = run.len().min(MAX_WORD_BYTES - self.len);
+        let (mut digits, mut capitals) = (0, 0);
+        for (to, from) in self.bytes[self.len..].iter_mut().zip(run) {
+            let is_digit = from.is_ascii_digit();
+            digits += usize::from(is_digit);
+            capitals += usize::from(from.is_ascii_uppercase());
+            *to = if is_digit { b'0' } else { from.to_ascii_lowercase() };
         }
+        for more in &run[kept..] {
+            digits += usize::from(more.is_ascii_digit());
+            capitals += usize::from(more.is_ascii_uppercase());
+        }
+        self.len += kept;
+        self.chars += run.len();
+        self.digits += digits;
+        self.has_latin |= digits < run.len();
+        capitals
     }
 
+    /// Takes a letter or digit outside of ASCII.
     fn take(&mut self, c: char) {
-        if c.is_ascii() {
-            self.take_ascii(c);
-            return;
-        }
         self.chars += 1;
         if let Some(plain) = styled(c) {
             self.has_styled = true;
