@@ -4,6 +4,7 @@ mod ask;
 mod local;
 mod log;
 mod message;
+mod migrate;
 mod quarantine;
 mod queue;
 mod rewrite;
@@ -91,6 +92,8 @@ enum Verb {
     Backup(local::BackupArguments),
     /// Put a backup in place of the log of a stopped node.
     Restore(local::RestoreArguments),
+    /// Move the log of a stopped node to Kafka: queue, quarantine, locks, settings, history. Interrupted, it begins anew.
+    Migrate(migrate::MigrateArguments),
 }
 
 /// `mailweir log | head` ends quietly when `head` has enough, as every other command does. Not for a node: it must outlive
@@ -149,6 +152,7 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Status(arguments) => local::status(arguments).await?,
         Verb::Backup(arguments) => local::backup(arguments).await?,
         Verb::Restore(arguments) => local::restore(&arguments)?,
+        Verb::Migrate(arguments) => migrate::migrate(arguments).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
