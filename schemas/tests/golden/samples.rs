@@ -3,6 +3,7 @@
 use schemas::attempt::{Attempt, AttemptCause, AttemptEvent, Egress, Outcome, RecipientResult};
 use schemas::commands::{Action, Command, QueueSelect};
 use schemas::envelope::{BodyType, Client, Envelope, Notify, Origin, Recipient, Ret, Tls};
+use schemas::migration::{Migration, MigrationState};
 use schemas::plan::Plan;
 use schemas::quarantine::{QuarantineRow, QuarantineState};
 use schemas::queue::{QueueEntry, QueuedRecipient};
@@ -503,6 +504,9 @@ fn replies(out: &mut Vec<(String, Value)>) {
     put(out, "replies/session", &session);
     let plan = Plan { topic: Topic::Verdicts, partition: 3, first: 1000, next: 3000 };
     put(out, "plans/plan", &plan);
+    for (name, state) in [("begun", MigrationState::Begun), ("done", MigrationState::Done)] {
+        put(out, &format!("migration/{name}"), &Migration { node: "node1".into(), state, at: AT });
+    }
     let command = Reply::Command { command_id: "c1".into(), ok: true, affected: 3, text: "3 entries".into() };
     put(out, "replies/command", &command);
     let refusals = SessionRefusals {
