@@ -20,7 +20,7 @@ use crate::lane::{Lane, State};
 use crate::message::Press;
 use crate::own_mail::OwnMail;
 use crate::site::{Key, Sites, Tried};
-use crate::{Metrics, keep, lane_commands, records};
+use crate::{Metrics, keep, lane_commands, lane_rows, records};
 
 /// How long a graceful stop waits for what is under way.
 pub(crate) const DRAIN: Duration = Duration::from_secs(10);
@@ -47,6 +47,8 @@ pub(crate) struct Worker {
     released_outputs: Vec<NewRecord>,
     lane_outputs: Vec<NewRecord>,
     lane_offsets: Option<HashMap<TopicPartition, u64>>,
+    /// Commands to read the lane again, not carried out yet.
+    lane_reads: Vec<Command>,
 }
 
 impl Worker {
@@ -71,6 +73,7 @@ impl Worker {
             released_outputs: Vec::new(),
             lane_outputs: Vec::new(),
             lane_offsets: None,
+            lane_reads: Vec::new(),
         }
     }
 
@@ -116,7 +119,12 @@ impl Worker {
                     None => return Err(LogError::Closed),
                 },
                 event = lane_consumer.events.recv() => match event {
-                    Some(Event::Records(records)) => self.commanded(&records),
+                    Some(Event::Records(records)) => {
+                        self.commanded(&records);
+                        if !self.lane_reads.is_empty() {
+                            self.read_lane_again(&released, &lane_consumer).await?;
+                        }
+                    }
                     Some(Event::Lost(error)) => return Err(error),
                     None => return Err(LogError::Closed),
                 },
@@ -150,6 +158,9 @@ impl Worker {
             offsets.insert(record.position.topic_partition(), record.position.offset + 1);
             let Some(value) = &record.value else { continue };
             match serde_json::from_slice::<Command>(value) {
+                Ok(command) if lane_commands::says_read(&command, &self.node) => {
+                    self.lane_reads.push(command)
+                }
                 Ok(command) => {
                     // What was decided before must be written before.
                     let carried =
@@ -161,6 +172,25 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Takes in what was moved into this lane. Everything that is known here is written first and nothing is worked on
+    /// meanwhile, so that an entry which is in the log and not here came from elsewhere.
+    async fn read_lane_again(&mut self, released: &Handle, lane_consumer: &Handle) -> Result<(), LogError> {
+        self.commit(released, lane_consumer).await?;
+        let found = match lane_rows::read(&self.press.log, &self.node).await {
+            Ok(entries) => Some(self.lane.take_in(entries)),
+            Err(error) => {
+                tracing::warn!(%error, "the lane cannot be read again now");
+                None
+            }
+        };
+        tracing::info!(found, "lane read again");
+        let reply_partitions = self.press.log.partitions(Topic::Replies);
+        for command in self.lane_reads.drain(..) {
+            self.lane_outputs.extend(lane_commands::lane_was_read(&command, found, reply_partitions));
+        }
+        Ok(())
     }
 
     /// What is still being tried gets its queue entry.

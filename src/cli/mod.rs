@@ -1,6 +1,7 @@
 //! The command line: one verb a file; what each verb does is documented by its `--help`.
 
 mod ask;
+mod lane;
 mod local;
 mod log;
 mod message;
@@ -76,6 +77,8 @@ enum Verb {
     Erase(rewrite::EraseArguments),
     /// See and control what is still to be delivered.
     Queue(queue::QueueArguments),
+    /// Move the queue of a node that is gone to another one.
+    Lane(lane::LaneArguments),
     /// See, release, confirm or remove what was held back.
     Quarantine(quarantine::QuarantineArguments),
     /// What waits for a limit of its user; `quarantine release` and `quarantine remove` take these ids, too.
@@ -144,6 +147,7 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Rebuild(arguments) => rewrite::rebuild(arguments).await?,
         Verb::Erase(arguments) => rewrite::erase(arguments).await?,
         Verb::Queue(arguments) => queue::queue(arguments).await?,
+        Verb::Lane(arguments) => lane::lane(arguments).await?,
         Verb::Quarantine(arguments) => quarantine::quarantine(arguments).await?,
         Verb::Held(arguments) => senders::held(arguments).await?,
         Verb::Lock(arguments) => senders::lock(arguments).await?,

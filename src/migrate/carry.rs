@@ -180,6 +180,7 @@ pub(super) fn is_for_a_lane(record: &Record) -> bool {
                 | Action::QueueResume { .. }
                 | Action::QueueRemove { .. }
                 | Action::QueueReroute { .. }
+                | Action::LaneRead { .. }
         )
     })
 }

@@ -199,6 +199,7 @@ fn commands() {
         Action::QueueResume { .. } => vec!["queue_resume"],
         Action::QueueRemove { .. } => vec!["queue_remove"],
         Action::QueueReroute { .. } => vec!["queue_reroute"],
+        Action::LaneRead { .. } => vec!["lane_read"],
         Action::Unknown => vec!["unknown"],
     };
     let all = [
@@ -212,6 +213,7 @@ fn commands() {
         "queue_resume",
         "queue_remove",
         "queue_reroute",
+        "lane_read",
     ];
     check("commands", kind, &all);
 }

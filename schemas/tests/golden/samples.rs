@@ -486,6 +486,7 @@ fn commands(out: &mut Vec<(String, Value)>) {
         ("queue_hold", Action::QueueHold { node: node.clone(), select: select.clone() }),
         ("queue_resume", Action::QueueResume { node: node.clone(), select: select.clone() }),
         ("queue_remove", Action::QueueRemove { node: node.clone(), select: select.clone() }),
+        ("lane_read", Action::LaneRead { node: node.clone() }),
         ("queue_reroute", Action::QueueReroute { node, select, route: "relay.example:2525".into() }),
     ] {
         let command = Command {
