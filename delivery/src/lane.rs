@@ -104,6 +104,11 @@ impl Lane {
         self.due.first().map(|(at, _)| *at)
     }
 
+    /// Whether anything could be begun at `now`.
+    pub(crate) fn has_work(&self, now: Timestamp) -> bool {
+        !self.waiting.is_empty() || self.next_due().is_some_and(|due| due <= now)
+    }
+
     /// The next entry that is due, now in flight.
     pub(crate) fn start_due(&mut self, now: Timestamp) -> Option<(Key, QueueEntry)> {
         let first = self.due.first().filter(|(at, _)| *at <= now)?.clone();

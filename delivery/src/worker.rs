@@ -27,6 +27,10 @@ pub(crate) const DRAIN: Duration = Duration::from_secs(10);
 /// How often the age of queued messages is looked at.
 const KEEP_EVERY: Duration = Duration::from_secs(600);
 
+/// A lane about which nothing was written for so long may be another's by now: a process that was suspended does not know
+/// what happened meanwhile. Less than it takes to lose a lane.
+const SURE_FOR: Duration = Duration::from_secs(5);
+
 /// Nothing is written to `queue` for a message that is finished before the next commit.
 pub(crate) struct Worker {
     press: Arc<Press>,
@@ -49,6 +53,8 @@ pub(crate) struct Worker {
     lane_offsets: Option<HashMap<TopicPartition, u64>>,
     /// Commands to read the lane again, not carried out yet.
     lane_reads: Vec<Command>,
+    /// When a commit last showed that the lane is ours.
+    sure_at: Timestamp,
 }
 
 impl Worker {
@@ -59,6 +65,7 @@ impl Worker {
         results: mpsc::UnboundedSender<Tried>,
     ) -> Self {
         Worker {
+            sure_at: press.clock.now(),
             sites: Sites::new(Arc::clone(&press), metrics.clone(), results),
             clock: Arc::clone(&press.clock),
             node: press.config.node.clone(),
@@ -92,6 +99,7 @@ impl Worker {
             let now = self.clock.now();
             let stopping = stopping_since.is_some();
             if !stopping {
+                self.make_sure(&released, &lane_consumer, now).await?;
                 self.start(now).await;
             }
             if now >= next_keep {
@@ -193,6 +201,26 @@ impl Worker {
         Ok(())
     }
 
+    /// Before anything is sent from a lane that was quiet: writes one of its entries as it is, which only the owner can.
+    async fn make_sure(
+        &mut self,
+        released: &Handle,
+        lane_consumer: &Handle,
+        now: Timestamp,
+    ) -> Result<(), LogError> {
+        if now.since(self.sure_at) < SURE_FOR || !self.lane.has_work(now) || !self.has_room() {
+            return Ok(());
+        }
+        self.commit(released, lane_consumer).await?;
+        if now.since(self.sure_at) >= SURE_FOR
+            && let Some((_, entry)) = self.lane.keys().next()
+        {
+            lane_consumer.commit(records::entry(entry).into_iter().collect(), None).await?;
+            self.sure_at = self.clock.now();
+        }
+        Ok(())
+    }
+
     /// What is still being tried gets its queue entry.
     fn settle_fresh(&mut self) {
         for (_, entry) in self.fresh.drain() {
@@ -215,6 +243,7 @@ impl Worker {
             let outputs = std::mem::take(&mut self.lane_outputs);
             let next = self.lane_offsets.take().map(|offsets| offsets.into_iter().collect());
             lane_consumer.commit(outputs, next).await?;
+            self.sure_at = self.clock.now();
         }
         self.metrics.queued.set(self.lane.len() as i64);
         Ok(())

@@ -70,6 +70,16 @@ impl Process {
         let _ = self.child.wait();
     }
 
+    /// `SIGSTOP`, `SIGCONT`: by name, without `SIG`.
+    ///
+    /// # Panics
+    /// When there is no such process.
+    pub fn signal(&self, name: &str) {
+        let status =
+            Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().expect("kill");
+        assert!(status.success(), "kill -s {name}");
+    }
+
     /// `SIGTERM`; the exit status.
     ///
     /// # Panics

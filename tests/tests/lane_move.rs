@@ -81,9 +81,8 @@ fn in_lane(control: &Process, node: &str) -> usize {
     entries.iter().filter(|entry| entry["node"] == node).count()
 }
 
-#[test]
-fn the_lane_of_a_node_that_is_gone_is_delivered_once_by_another() {
-    let site = Site::new();
+/// A node with everything but delivery, and one that has taken mail into its lane which nobody receives.
+fn with_a_full_lane(site: &Site) -> (Process, Process) {
     let control = site.start("node1", "ingress,scorer,reporter,control");
     let settings = site.path().join("settings.toml");
     std::fs::write(&settings, SETTINGS).expect("the settings");
@@ -91,40 +90,39 @@ fn the_lane_of_a_node_that_is_gone_is_delivered_once_by_another() {
         let apply = control.verb(&["apply", "--yes", &settings.display().to_string()]);
         apply.status.success().then_some(())
     });
-    let mut gone = site.start("node2", "delivery");
+    let gone = site.start("node2", "delivery");
     for number in 0..MESSAGES {
         site.send(number);
     }
     wait::until("all wait in its lane", PATIENCE, || (in_lane(&control, "node2") == MESSAGES).then_some(()));
-    refused(&control, "node2", "node2", "in the lane of node2 already");
-    refused(&control, "nowhere", "node2", "lanes that hold something: node2");
-    refused(&control, "node2", "node3", "no delivery of node node3 answers");
+    (control, gone)
+}
 
-    let mut other = site.start("node3", "delivery");
+fn start_the_other(site: &Site) -> Process {
+    let other = site.start("node3", "delivery");
     wait::until("the other delivers", PATIENCE, || {
         other.logged().contains("lane read, delivery begins").then_some(())
     });
-    refused(&control, "node2", "node3", "node node2 is at work");
-    assert_eq!(in_lane(&control, "node2"), MESSAGES, "nothing was moved");
+    other
+}
 
-    gone.kill();
+fn move_the_lane(control: &Process) {
     let output = control.verb(&["lane", "move", "--yes", "node2", "node3"]);
     assert!(output.status.success(), "{}", said(&output));
     assert!(said(&output).contains(&format!("{MESSAGES} of {MESSAGES} changed")), "{}", said(&output));
     wait::until("all are in the other lane", PATIENCE, || {
-        (in_lane(&control, "node3") == MESSAGES && in_lane(&control, "node2") == 0).then_some(())
+        (in_lane(control, "node3") == MESSAGES && in_lane(control, "node2") == 0).then_some(())
     });
+}
 
-    // It is back before anything was delivered: it must not have what is the other's now.
-    let before = gone.logged().len();
-    gone.kill_and_start_again();
+fn wait_until_it_reads_an_empty_lane(gone: &Process, before: usize) {
     wait::until("it reads its lane", PATIENCE, || {
         gone.logged()[before..].contains("lane read, delivery begins entries=0").then_some(())
     });
-    let sink = Sink::start_at(&format!("127.0.0.1:{}", site.destination));
-    wait::until("all arrive", PATIENCE, || (sink.count() >= MESSAGES).then_some(()));
-    wait::until("the queue is empty", PATIENCE, || (in_lane(&control, "node3") == 0).then_some(()));
-    // Both go on with new mail, each with its partitions.
+}
+
+/// Both go on with new mail, each with its partitions; of the old mail nothing comes again.
+fn new_mail_arrives_and_each_message_once(site: &Site, sink: &Sink) {
     for number in MESSAGES..2 * MESSAGES {
         site.send(number);
     }
@@ -132,8 +130,48 @@ fn the_lane_of_a_node_that_is_gone_is_delivered_once_by_another() {
     let mut expected: Vec<String> = (0..2 * MESSAGES).map(|number| format!("ok{number}@b.example")).collect();
     expected.sort();
     assert_eq!(sink.recipients(), expected, "each arrives once");
+}
+
+#[test]
+fn the_lane_of_a_node_that_is_gone_is_delivered_once_by_another() {
+    let site = Site::new();
+    let (control, mut gone) = with_a_full_lane(&site);
+    refused(&control, "node2", "node2", "in the lane of node2 already");
+    refused(&control, "nowhere", "node2", "lanes that hold something: node2");
+    refused(&control, "node2", "node3", "no delivery of node node3 answers");
+    let mut other = start_the_other(&site);
+    refused(&control, "node2", "node3", "node node2 is at work");
+    assert_eq!(in_lane(&control, "node2"), MESSAGES, "nothing was moved");
+
+    gone.kill();
+    move_the_lane(&control);
+    // It is back before anything was delivered: it must not have what is the other's now.
+    let before = gone.logged().len();
+    gone.kill_and_start_again();
+    wait_until_it_reads_an_empty_lane(&gone, before);
+    let sink = Sink::start_at(&format!("127.0.0.1:{}", site.destination));
+    wait::until("all arrive", PATIENCE, || (sink.count() >= MESSAGES).then_some(()));
+    wait::until("the queue is empty", PATIENCE, || (in_lane(&control, "node3") == 0).then_some(()));
+    new_mail_arrives_and_each_message_once(&site, &sink);
     refused(&control, "node2", "node3", "nothing is in the lane of node2");
     for process in [&mut gone, &mut other] {
         assert_eq!(process.terminate(), Some(0), "{}", process.roles);
     }
+}
+
+/// It still has its whole lane in memory, all of it due.
+#[test]
+fn a_node_that_was_only_suspended_sends_nothing_of_the_lane_that_it_lost() {
+    let site = Site::new();
+    let (control, gone) = with_a_full_lane(&site);
+    let _other = start_the_other(&site);
+    gone.signal("STOP");
+    move_the_lane(&control);
+    let sink = Sink::start_at(&format!("127.0.0.1:{}", site.destination));
+    wait::until("all arrive", PATIENCE, || (sink.count() >= MESSAGES).then_some(()));
+    wait::until("the queue is empty", PATIENCE, || (in_lane(&control, "node3") == 0).then_some(()));
+    let before = gone.logged().len();
+    gone.signal("CONT");
+    wait_until_it_reads_an_empty_lane(&gone, before);
+    new_mail_arrives_and_each_message_once(&site, &sink);
 }
