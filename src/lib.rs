@@ -6,6 +6,7 @@ pub mod demo;
 pub mod http;
 pub mod log_engine;
 pub mod logging;
+pub mod migrate;
 pub mod pipeline;
 pub mod restore;
 pub mod roles;

@@ -32,7 +32,12 @@ pub async fn open(config: &Config, roles: &Roles, clock: &Arc<dyn Clock>) -> any
             )?;
             Ok(Opened { log: Arc::clone(&embedded) as Log, backup: Some(backup_of(embedded)) })
         }
-        LogEngine::Kafka(kafka) => Ok(Opened { log: KafkaLog::open(kafka.clone()).await?, backup: None }),
+        LogEngine::Kafka(kafka) => {
+            let log: Log = KafkaLog::open(kafka.clone()).await?;
+            // On half of a log mail would be missing, or leave twice once it is whole.
+            crate::migrate::marker::check(&log).await?;
+            Ok(Opened { log, backup: None })
+        }
     }
 }
 

@@ -67,6 +67,18 @@ impl Lane {
         self.entries.insert(key, Slot { entry, state });
     }
 
+    /// Puts in what is not there; says how many that were.
+    pub(crate) fn take_in(&mut self, entries: Vec<QueueEntry>) -> u64 {
+        let mut new = 0;
+        for entry in entries {
+            if self.get(&(entry.message.id, entry.site.clone())).is_none() {
+                self.put(entry, State::Resting);
+                new += 1;
+            }
+        }
+        new
+    }
+
     pub(crate) fn take(&mut self, key: &Key) -> Option<QueueEntry> {
         let slot = self.entries.remove(key)?;
         let place = (slot.entry.next_attempt, key.clone());
@@ -90,6 +102,11 @@ impl Lane {
     /// When the next entry is due.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
         self.due.first().map(|(at, _)| *at)
+    }
+
+    /// Whether anything could be begun at `now`.
+    pub(crate) fn has_work(&self, now: Timestamp) -> bool {
+        !self.waiting.is_empty() || self.next_due().is_some_and(|due| due <= now)
     }
 
     /// The next entry that is due, now in flight.
@@ -165,6 +182,18 @@ mod tests {
         assert_eq!(lane.start_waiting("x.example").map(|(key, _)| key).as_ref(), Some(&keys[0]));
         assert_eq!(lane.start_waiting("x.example").map(|(key, _)| key), None);
         assert_eq!((lane.sites_waited_for().count(), lane.len()), (0, 2));
+    }
+
+    #[test]
+    fn only_what_is_new_is_taken_in() {
+        let mut lane = Lane::default();
+        let ours = entry(MessageId::new(Timestamp(1)), "x.example", Timestamp(1));
+        let theirs = entry(MessageId::new(Timestamp(2)), "x.example", Timestamp(5));
+        lane.put(ours.clone(), State::InFlight);
+        assert_eq!(lane.take_in(vec![QueueEntry { tries: 9, ..ours.clone() }, theirs]), 1);
+        let key = (ours.message.id, ours.site);
+        assert!(lane.is_in_flight(&key) && lane.get(&key).is_some_and(|entry| entry.tries == ours.tries));
+        assert_eq!((lane.len(), lane.next_due()), (2, Some(Timestamp(5))));
     }
 
     #[test]

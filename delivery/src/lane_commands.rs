@@ -17,6 +17,25 @@ pub(crate) struct Carried {
     pub outputs: Vec<NewRecord>,
 }
 
+/// Whether it tells this node that entries were moved into its lane.
+pub(crate) fn says_read(command: &Command, node: &str) -> bool {
+    matches!(&command.action, Action::LaneRead { node: of } if of == node)
+}
+
+/// The answer to that: how many were found; none when the log could not be read.
+pub(crate) fn lane_was_read(
+    command: &Command,
+    found: Option<u64>,
+    reply_partitions: u32,
+) -> Option<NewRecord> {
+    let text = match found {
+        Some(0) => "nothing new in the lane".to_owned(),
+        Some(found) => format!("{found} entries taken into the lane"),
+        None => "the lane cannot be read now; give the command again".to_owned(),
+    };
+    reply(command, found.is_some(), found.unwrap_or(0), text, reply_partitions)
+}
+
 /// Carries out a command for this node; none when it is not for it.
 pub(crate) fn carry_out(
     lane: &mut Lane,
@@ -122,14 +141,24 @@ fn removal(entry: &QueueEntry, command: &Command, now: Timestamp) -> Attempt {
 }
 
 fn answer(command: &Command, acted: u64, too_late: u64, reply_partitions: u32) -> Option<NewRecord> {
-    // A partition that does not exist would keep the whole commit from going through.
-    let partition = command.reply_partition.filter(|partition| *partition < reply_partitions)?;
     let text = if too_late == 0 {
         format!("{acted} entries")
     } else {
         format!("{acted} entries; too late for {too_late} that are being delivered at this moment")
     };
-    let reply = Reply::Command { command_id: command.id.clone(), ok: true, affected: acted, text };
+    reply(command, true, acted, text, reply_partitions)
+}
+
+fn reply(
+    command: &Command,
+    ok: bool,
+    affected: u64,
+    text: String,
+    reply_partitions: u32,
+) -> Option<NewRecord> {
+    // A partition that does not exist would keep the whole commit from going through.
+    let partition = command.reply_partition.filter(|partition| *partition < reply_partitions)?;
+    let reply = Reply::Command { command_id: command.id.clone(), ok, affected, text };
     let value = serde_json::to_vec(&reply).ok()?;
     Some(
         NewRecord::new(Topic::Replies, command.id.clone(), command.id.clone(), value).in_partition(partition),

@@ -21,6 +21,7 @@ pub mod header;
 mod keep;
 pub mod lane;
 mod lane_commands;
+mod lane_rows;
 mod message;
 mod metrics;
 pub mod outcome;

@@ -2,13 +2,11 @@
 //!
 //! Two consumers: `released` moves with what it took, the lane's with everything that happens to queue entries.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eventlog::{Clock, Log, LogError, Record, TableEvent, View};
+use eventlog::{Clock, Log, LogError, View};
 use schemas::Topic;
-use schemas::queue::{self, QueueEntry};
 use schemas::senders::SendersView;
 use schemas::settings::SettingsView;
 use tokio::sync::mpsc;
@@ -17,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::dkim::Signers;
 use crate::dns::Dns;
 use crate::lane::{Lane, State};
+use crate::lane_rows;
 use crate::message::Press;
 use crate::tls::ClientTls;
 use crate::users::Users;
@@ -76,39 +75,13 @@ async fn serve(press: &Arc<Press>, metrics: &Metrics, shutdown: &CancellationTok
     // The lane's consumer first: it fences a predecessor, whose last commit is then in the table.
     let lane_group = format!("lane-{node}");
     let lane_consumer = consumer::start(press.log.join(&lane_group, &node, &[Topic::Commands]).await?);
-    let lane = read_lane(&press.log, &node).await?;
+    let mut lane = Lane::default();
+    let entries = lane_rows::read(&press.log, &node).await?;
+    entries.into_iter().for_each(|entry| lane.put(entry, State::Resting));
     let released = consumer::start(press.log.join("delivery", &node, &[Topic::Released]).await?);
     metrics.queued.set(lane.len() as i64);
     tracing::info!(entries = lane.len(), "lane read, delivery begins");
     let (results, tried) = mpsc::unbounded_channel();
     let worker = Worker::new(Arc::clone(press), metrics.clone(), lane, results);
     Box::pin(worker.work(released, lane_consumer, tried, shutdown)).await
-}
-
-/// The queue entries of this node, as they stand in the log.
-async fn read_lane(log: &Log, node: &str) -> Result<Lane, LogError> {
-    let partition = log.partition_of(Topic::Queue, &queue::lane_key(node));
-    let mut table = log.table(Topic::Queue, Some(&[partition])).await?;
-    let mut rows: HashMap<bytes::Bytes, QueueEntry> = HashMap::new();
-    loop {
-        for event in table.next(1000).await? {
-            match event {
-                TableEvent::CaughtUp => {
-                    let mut lane = Lane::default();
-                    rows.into_values().for_each(|entry| lane.put(entry, State::Resting));
-                    return Ok(lane);
-                }
-                TableEvent::Row(Record { key, value: None, .. }) => drop(rows.remove(&key)),
-                TableEvent::Row(Record { key, value: Some(value), position, .. }) => {
-                    match serde_json::from_slice::<QueueEntry>(&value) {
-                        Ok(entry) if entry.node == node => drop(rows.insert(key, entry)),
-                        Ok(_) => {}
-                        Err(error) => {
-                            tracing::error!(%position, %error, "a queue entry does not parse; its message is not delivered");
-                        }
-                    }
-                }
-            }
-        }
-    }
 }

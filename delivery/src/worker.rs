@@ -20,12 +20,16 @@ use crate::lane::{Lane, State};
 use crate::message::Press;
 use crate::own_mail::OwnMail;
 use crate::site::{Key, Sites, Tried};
-use crate::{Metrics, keep, lane_commands, records};
+use crate::{Metrics, keep, lane_commands, lane_rows, records};
 
 /// How long a graceful stop waits for what is under way.
 pub(crate) const DRAIN: Duration = Duration::from_secs(10);
 /// How often the age of queued messages is looked at.
 const KEEP_EVERY: Duration = Duration::from_secs(600);
+
+/// A lane about which nothing was written for so long may be another's by now: a process that was suspended does not know
+/// what happened meanwhile. Less than it takes to lose a lane.
+const SURE_FOR: Duration = Duration::from_secs(5);
 
 /// Nothing is written to `queue` for a message that is finished before the next commit.
 pub(crate) struct Worker {
@@ -50,6 +54,10 @@ pub(crate) struct Worker {
     unwritten: Vec<(TopicPartition, Key)>,
     lane_outputs: Vec<NewRecord>,
     lane_offsets: Option<HashMap<TopicPartition, u64>>,
+    /// Commands to read the lane again, not carried out yet.
+    lane_reads: Vec<Command>,
+    /// When a commit last showed that the lane is ours.
+    sure_at: Timestamp,
 }
 
 impl Worker {
@@ -60,6 +68,7 @@ impl Worker {
         results: mpsc::UnboundedSender<Tried>,
     ) -> Self {
         Worker {
+            sure_at: press.clock.now(),
             sites: Sites::new(Arc::clone(&press), metrics.clone(), results),
             clock: Arc::clone(&press.clock),
             node: press.config.node.clone(),
@@ -75,6 +84,7 @@ impl Worker {
             unwritten: Vec::new(),
             lane_outputs: Vec::new(),
             lane_offsets: None,
+            lane_reads: Vec::new(),
         }
     }
 
@@ -93,6 +103,7 @@ impl Worker {
             let now = self.clock.now();
             let stopping = stopping_since.is_some();
             if !stopping {
+                self.make_sure(&released, &lane_consumer, now).await?;
                 self.start(now).await;
             }
             if now >= next_keep {
@@ -120,7 +131,12 @@ impl Worker {
                     Event::Lost(error) => return Err(error),
                 },
                 event = lane_consumer.next() => match event {
-                    Event::Records(records) => self.commanded(&records),
+                    Event::Records(records) => {
+                        self.commanded(&records);
+                        if !self.lane_reads.is_empty() {
+                            self.read_lane_again(&released, &lane_consumer).await?;
+                        }
+                    }
                     // The lane's group has this one member: what it lost comes back with an assignment.
                     Event::Revoked(_) => {}
                     Event::Lost(error) => return Err(error),
@@ -155,6 +171,9 @@ impl Worker {
             offsets.insert(record.position.topic_partition(), record.position.offset + 1);
             let Some(value) = &record.value else { continue };
             match serde_json::from_slice::<Command>(value) {
+                Ok(command) if lane_commands::says_read(&command, &self.node) => {
+                    self.lane_reads.push(command)
+                }
                 Ok(command) => {
                     // What was decided before must be written before.
                     let carried =
@@ -166,6 +185,45 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Takes in what was moved into this lane. Everything that is known here is written first and nothing is worked on
+    /// meanwhile, so that an entry which is in the log and not here came from elsewhere.
+    async fn read_lane_again(&mut self, released: &Handle, lane_consumer: &Handle) -> Result<(), LogError> {
+        self.commit(released, lane_consumer).await?;
+        let found = match lane_rows::read(&self.press.log, &self.node).await {
+            Ok(entries) => Some(self.lane.take_in(entries)),
+            Err(error) => {
+                tracing::warn!(%error, "the lane cannot be read again now");
+                None
+            }
+        };
+        tracing::info!(found, "lane read again");
+        let reply_partitions = self.press.log.partitions(Topic::Replies);
+        for command in self.lane_reads.drain(..) {
+            self.lane_outputs.extend(lane_commands::lane_was_read(&command, found, reply_partitions));
+        }
+        Ok(())
+    }
+
+    /// Before anything is sent from a lane that was quiet: writes one of its entries as it is, which only the owner can.
+    async fn make_sure(
+        &mut self,
+        released: &Handle,
+        lane_consumer: &Handle,
+        now: Timestamp,
+    ) -> Result<(), LogError> {
+        if now.since(self.sure_at) < SURE_FOR || !self.lane.has_work(now) || !self.has_room() {
+            return Ok(());
+        }
+        self.commit(released, lane_consumer).await?;
+        if now.since(self.sure_at) >= SURE_FOR
+            && let Some((_, entry)) = self.lane.keys().next()
+        {
+            lane_consumer.commit(records::entry(entry).into_iter().collect(), None).await?;
+            self.sure_at = self.clock.now();
+        }
+        Ok(())
     }
 
     /// What is still being tried gets its queue entry.
@@ -214,6 +272,7 @@ impl Worker {
             let outputs = std::mem::take(&mut self.lane_outputs);
             let next = self.lane_offsets.take().map(|offsets| offsets.into_iter().collect());
             lane_consumer.commit(outputs, next).await?;
+            self.sure_at = self.clock.now();
         }
         self.metrics.queued.set(self.lane.len() as i64);
         Ok(())

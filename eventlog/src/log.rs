@@ -47,8 +47,8 @@ pub trait EventLog: Send + Sync + 'static {
     /// `Unavailable`, `Closed`.
     async fn join(&self, group: &str, slot: &str, topics: &[Topic]) -> Result<Box<dyn Consumer>, LogError>;
 
-    /// Reads a compacted topic from its start: every key's newest value at least, then `CaughtUp` once, then what is
-    /// written from then on. `partitions`: absent for all.
+    /// Reads a topic from its start: of a compacted one every key's newest value at least, of any other every record that is
+    /// kept; then `CaughtUp` once, then what is written from then on. `partitions`: absent for all.
     ///
     /// # Errors
     /// `Unavailable`, `NoSuchPartition`, `Closed`.
@@ -65,6 +65,13 @@ pub trait EventLog: Send + Sync + 'static {
     /// # Errors
     /// `Unavailable`, `Damaged`, `NoSuchPartition`, `Closed`.
     async fn read(&self, position: Position) -> Result<Option<Record>, LogError>;
+
+    /// For each partition of `topic`, an offset that is behind every record written before this call and not behind any
+    /// written after it.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Closed`.
+    async fn ends(&self, topic: Topic) -> Result<Vec<u64>, LogError>;
 
     /// Records of `topic` that `group` has not committed yet, over all partitions; an estimate from offsets.
     ///

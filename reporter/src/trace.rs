@@ -32,6 +32,8 @@ pub(crate) async fn read(
                 tracing::error!(%position, detail, "an event of a trace is damaged");
                 None
             }
+            // On a log that was moved there may be fewer.
+            Err(LogError::NoSuchPartition { .. }) => None,
             record => record?,
         };
         trace.push(event(at, position, message_id, record.as_ref()));
@@ -41,7 +43,7 @@ pub(crate) async fn read(
 
 fn event(at: Timestamp, position: Position, message_id: &str, record: Option<&Record>) -> TraceEvent {
     let mut event = TraceEvent { at, position, verdict: None, attempt: None };
-    // On a log that was restored another record may have taken the place.
+    // On a log that was restored or moved another record may have taken the place.
     let Some(value) = record
         .filter(|record| record.key == message_id.as_bytes())
         .and_then(|record| record.value.as_deref())

@@ -71,6 +71,10 @@ pub enum Action {
         select: QueueSelect,
         route: String,
     },
+    /// Entries were moved into the lane: read it again. Asks for nothing else, so that it also tells who is there.
+    LaneRead {
+        node: String,
+    },
     #[serde(other)]
     Unknown,
 }
@@ -89,7 +93,8 @@ impl Action {
             | Action::QueueHold { node, .. }
             | Action::QueueResume { node, .. }
             | Action::QueueRemove { node, .. }
-            | Action::QueueReroute { node, .. } => crate::queue::lane_key(node),
+            | Action::QueueReroute { node, .. }
+            | Action::LaneRead { node } => crate::queue::lane_key(node),
             Action::Unknown => bytes::Bytes::new(),
         }
     }

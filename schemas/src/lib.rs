@@ -13,6 +13,7 @@ pub mod commands;
 pub mod envelope;
 pub mod ids;
 pub mod limits;
+pub mod migration;
 pub mod own_mail;
 pub mod plan;
 pub mod quarantine;

@@ -311,6 +311,7 @@ fn for_scorer(action: &Action) -> Option<(&'static str, Option<MessageId>)> {
         | Action::QueueResume { .. }
         | Action::QueueRemove { .. }
         | Action::QueueReroute { .. }
+        | Action::LaneRead { .. }
         | Action::Unknown => None,
     }
 }

@@ -1,9 +1,11 @@
 //! The command line: one verb a file; what each verb does is documented by its `--help`.
 
 mod ask;
+mod lane;
 mod local;
 mod log;
 mod message;
+mod migrate;
 mod quarantine;
 mod queue;
 mod rewrite;
@@ -75,6 +77,8 @@ enum Verb {
     Erase(rewrite::EraseArguments),
     /// See and control what is still to be delivered.
     Queue(queue::QueueArguments),
+    /// Move the queue of a node that is gone to another one.
+    Lane(lane::LaneArguments),
     /// See, release, confirm or remove what was held back.
     Quarantine(quarantine::QuarantineArguments),
     /// What waits for a limit of its user; `quarantine release` and `quarantine remove` take these ids, too.
@@ -91,6 +95,8 @@ enum Verb {
     Backup(local::BackupArguments),
     /// Put a backup in place of the log of a stopped node.
     Restore(local::RestoreArguments),
+    /// Move the log of a stopped node to Kafka: queue, quarantine, locks, settings, history. Interrupted, it begins anew.
+    Migrate(migrate::MigrateArguments),
 }
 
 /// `mailweir log | head` ends quietly when `head` has enough, as every other command does. Not for a node: it must outlive
@@ -141,6 +147,7 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Rebuild(arguments) => rewrite::rebuild(arguments).await?,
         Verb::Erase(arguments) => rewrite::erase(arguments).await?,
         Verb::Queue(arguments) => queue::queue(arguments).await?,
+        Verb::Lane(arguments) => lane::lane(arguments).await?,
         Verb::Quarantine(arguments) => quarantine::quarantine(arguments).await?,
         Verb::Held(arguments) => senders::held(arguments).await?,
         Verb::Lock(arguments) => senders::lock(arguments).await?,
@@ -149,6 +156,7 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Status(arguments) => local::status(arguments).await?,
         Verb::Backup(arguments) => local::backup(arguments).await?,
         Verb::Restore(arguments) => local::restore(&arguments)?,
+        Verb::Migrate(arguments) => migrate::migrate(arguments).await?,
     }
     Ok(ExitCode::SUCCESS)
 }

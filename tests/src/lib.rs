@@ -10,6 +10,7 @@ pub mod mailweir;
 pub mod opendkim;
 pub mod ports;
 pub mod postfix;
+pub mod process;
 pub mod sink;
 pub mod smtp;
 pub mod wait;

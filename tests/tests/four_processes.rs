@@ -2,12 +2,11 @@
 //! also when a worker is killed in the middle and another takes over.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use mailweir_tests::kafka::Kafka;
-use mailweir_tests::mailweir::Mailweir;
+use mailweir_tests::process::Process;
 use mailweir_tests::{ports, smtp, wait};
 use tempfile::TempDir;
 
@@ -20,67 +19,6 @@ name = "customer.example"
 domain = "customer.example"
 ip = "127.0.0.1/32"
 "#;
-
-/// A process with some of the roles.
-struct Process {
-    roles: &'static str,
-    config: PathBuf,
-    log: PathBuf,
-    child: Child,
-}
-
-impl Process {
-    fn start(directory: &Path, config: &str, roles: &'static str) -> Self {
-        let path = directory.join(format!("{roles}.toml"));
-        std::fs::write(&path, config).expect("the configuration");
-        let log = directory.join(format!("{roles}.log"));
-        let child = Self::spawn(roles, &path, &log);
-        Process { roles, config: path, log, child }
-    }
-
-    fn spawn(roles: &str, config: &Path, log: &Path) -> Child {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(log).expect("its log");
-        Command::new(Mailweir::binary())
-            .args(["run", "--only", roles, "--config"])
-            .arg(config)
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("mailweir starts")
-    }
-
-    /// Runs a verb of the command against this process.
-    fn verb(&self, arguments: &[&str]) -> std::process::Output {
-        let mut command = Command::new(Mailweir::binary());
-        command.args(arguments).arg("--config").arg(&self.config).output().expect("mailweir")
-    }
-
-    fn kill_and_start_again(&mut self) {
-        self.kill();
-        self.child = Self::spawn(self.roles, &self.config, &self.log);
-    }
-
-    fn kill(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-
-    fn terminate(&mut self) -> Option<i32> {
-        Command::new("kill").arg(self.child.id().to_string()).status().expect("kill");
-        wait::until("it stops", PATIENCE, || self.child.try_wait().ok().flatten()).code()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.kill();
-        if std::thread::panicking() {
-            let text = std::fs::read_to_string(&self.log).unwrap_or_default();
-            let lines: Vec<&str> = text.lines().collect();
-            eprintln!("--- {} ends with\n{}", self.roles, lines[lines.len().saturating_sub(15)..].join("\n"));
-        }
-    }
-}
 
 /// Postfix's `smtp-sink`, which writes every transaction to a file.
 struct SmtpSink {

@@ -103,6 +103,19 @@ pub struct RerouteRequest {
     pub route: String,
 }
 
+/// Request of `POST /v1/lane/move`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LaneMoveRequest {
+    /// The node that is gone.
+    pub from: String,
+    /// The node that delivers in its place.
+    pub to: String,
+    /// Only count what is in the lane.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
 /// What came of a command.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommandOutcome {

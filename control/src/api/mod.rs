@@ -9,8 +9,8 @@ mod settings;
 use serde::{Deserialize, Serialize};
 
 pub use commands::{
-    CommandOutcome, LockRequest, QuarantineRequest, QuarantineSelect, QueueRequest, RerouteRequest,
-    UnlockRequest,
+    CommandOutcome, LaneMoveRequest, LockRequest, QuarantineRequest, QuarantineSelect, QueueRequest,
+    RerouteRequest, UnlockRequest,
 };
 pub use dkim::{DkimGenerate, DkimImport, DkimKeyInfo, DkimKeys, DkimRemove, DnsRecord};
 pub use queries::{

@@ -48,6 +48,7 @@ pub fn router(context: Context) -> Router {
         .route("/v1/queue/remove", post(queue::remove))
         .route("/v1/queue/reroute", post(queue::reroute))
         .route("/v1/queue/export", post(queue::export))
+        .route("/v1/lane/move", post(queue::move_lane))
         .route("/v1/backup", post(status::backup))
         .route("/v1/status", get(status::status))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))

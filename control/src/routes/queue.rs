@@ -1,6 +1,6 @@
 //! What is still to be delivered: listed, and acted on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::Json;
 use axum::extract::{Query, State};
@@ -13,10 +13,13 @@ use super::params::Params;
 use super::quarantine::check_expected;
 use super::request::{Actor, Body, ready};
 use super::senders::user_id;
-use crate::api::{CommandOutcome, DirectoryRequest, ExportAnswer, QueueAnswer, QueueRequest, RerouteRequest};
+use crate::api::{
+    CommandOutcome, DirectoryRequest, ExportAnswer, LaneMoveRequest, QueueAnswer, QueueRequest,
+    RerouteRequest,
+};
 use crate::field_names::field_names;
 use crate::settings_file::{did_you_mean, parse_host};
-use crate::{Context, Error, command, export, queue_view};
+use crate::{Context, Error, command, export, lane_move, queue_view};
 
 pub async fn list(
     State(context): State<Context>,
@@ -109,6 +112,33 @@ pub async fn reroute(
         route: route.clone(),
     })
     .await
+}
+
+pub async fn move_lane(
+    State(context): State<Context>,
+    Actor(by): Actor,
+    Body(request): Body<LaneMoveRequest>,
+) -> Result<Json<CommandOutcome>, Error> {
+    ready(&context.queue, "queue").await?;
+    let LaneMoveRequest { from, to, dry_run } = request;
+    let (checked, matched) = {
+        let view = context.queue.read();
+        let lanes: BTreeSet<&str> = view.entries().map(|entry| entry.node.as_str()).collect();
+        let matched = view.entries().filter(|entry| entry.node == from).count() as u64;
+        (lane_move::check(&from, &to, &lanes), matched)
+    };
+    if let Err(error) = checked {
+        if matches!(error, Error::NotFound { .. }) {
+            lane_move::tell(&context, &by, &to).await?;
+        }
+        return Err(error);
+    }
+    if dry_run {
+        return Ok(Json(CommandOutcome { dry_run, matched, ..CommandOutcome::default() }));
+    }
+    let outcome = lane_move::run(&context, &by, &from, &to).await?;
+    tracing::info!(by, from, to, moved = outcome.affected, "lane moved");
+    Ok(Json(CommandOutcome { matched, ..outcome }))
 }
 
 /// A condition that is misspelt must not select everything.

@@ -188,6 +188,14 @@ impl EventLog for EmbeddedLog {
         self.record_at(index, position.offset).await
     }
 
+    async fn ends(&self, topic: Topic) -> Result<Vec<u64>, LogError> {
+        self.shared.up()?;
+        (0..self.partitions(topic))
+            .map(|partition| self.shared.layout.index(TopicPartition { topic, partition }))
+            .map(|index| Ok(self.shared.partitions[index?].end()))
+            .collect()
+    }
+
     async fn lag(&self, group: &str, topic: Topic) -> Result<u64, LogError> {
         self.shared.lag(group, topic)
     }

@@ -123,6 +123,17 @@ impl EventLog for KafkaLog {
         picking::pick(&self.shared, position).await
     }
 
+    async fn ends(&self, topic: Topic) -> Result<Vec<u64>, LogError> {
+        self.shared.up()?;
+        let of = self.shared.all(topic);
+        self.shared
+            .blocking(move |shared| {
+                let ends = shared.bounds.ends(&of)?;
+                Ok(of.iter().map(|of| ends[of]).collect())
+            })
+            .await
+    }
+
     async fn lag(&self, group: &str, topic: Topic) -> Result<u64, LogError> {
         let (group, of) = (group.to_owned(), self.shared.all(topic));
         self.shared

@@ -46,6 +46,8 @@ macro_rules! every_engine {
                 records::sizes_at_the_limit_pass_and_one_byte_over_fails,
                 records::ten_thousand_records_of_10_kib,
                 records::reads_at_a_position,
+                records::the_ends_lie_between_what_was_written_and_what_comes,
+                records::a_table_of_a_topic_kept_by_time_gives_every_record,
                 records::a_tail_begins_where_it_is_told,
                 records::a_dropped_read_has_passed_over_nothing,
                 records::who_tails_hears_what_is_announced,

@@ -28,6 +28,38 @@ pub async fn an_append_is_durable_when_it_resolves(engine: &mut dyn Engine, log:
     assert!(nothing.is_empty());
 }
 
+pub async fn the_ends_lie_between_what_was_written_and_what_comes(_: &mut dyn Engine, log: Log) {
+    let append = async |value: &'static str| {
+        let records = (0..4).map(|n| record(Topic::Accepted, "k", value).in_partition(n)).collect();
+        log.append(records).await.expect("appends")
+    };
+    assert_eq!(log.ends(Topic::Accepted).await.expect("ends"), [0; 4]);
+    let before = append("before").await;
+    let ends = log.ends(Topic::Accepted).await.expect("ends");
+    let after = append("after").await;
+    for ((before, end), after) in before.iter().zip(&ends).zip(&after) {
+        assert!(before.offset < *end && *end <= after.offset, "{before} {end} {after}");
+    }
+    assert_eq!(log.ends(Topic::Settings).await.expect("ends"), [0]);
+}
+
+pub async fn a_table_of_a_topic_kept_by_time_gives_every_record(_: &mut dyn Engine, log: Log) {
+    for number in 0..20 {
+        let value = number.to_string();
+        log.append(vec![record(Topic::Verdicts, "one key", value).in_partition(2)]).await.expect("appends");
+    }
+    let mut table = log.table(Topic::Verdicts, Some(&[2])).await.expect("a table");
+    let mut seen = Vec::new();
+    loop {
+        for event in tokio::time::timeout(PATIENCE, table.next(7)).await.expect("in time").expect("reads") {
+            match event {
+                TableEvent::Row(record) => seen.push(text(&record).parse().expect("a number")),
+                TableEvent::CaughtUp => return assert_eq!(seen, (0..20).collect::<Vec<u32>>()),
+            }
+        }
+    }
+}
+
 pub async fn order_holds_per_partition(_: &mut dyn Engine, log: Log) {
     let mut writers = tokio::task::JoinSet::new();
     for writer in 0..16 {

@@ -58,6 +58,10 @@ impl EventLog for FaultyLog {
         self.log.read(position).await
     }
 
+    async fn ends(&self, topic: Topic) -> Result<Vec<u64>, LogError> {
+        self.log.ends(topic).await
+    }
+
     async fn lag(&self, group: &str, topic: Topic) -> Result<u64, LogError> {
         self.log.lag(group, topic).await
     }

@@ -21,6 +21,9 @@ impl Plans {
         loop {
             for event in table.next(1000).await? {
                 let TableEvent::Row(record) = event else { return Ok(plans) };
+                if record.key == schemas::migration::KEY {
+                    continue;
+                }
                 match record.value.as_deref().map(serde_json::from_slice::<Plan>) {
                     Some(Ok(plan)) => plans.note(plan),
                     Some(Err(error)) => {

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use schemas::attempt::{AttemptCause, AttemptEvent, Outcome};
 use schemas::commands::{Action, Command};
 use schemas::envelope::{Envelope, Origin};
+use schemas::migration::{Migration, MigrationState};
 use schemas::plan::Plan;
 use schemas::quarantine::{QuarantineRow, QuarantineState};
 use schemas::queue::QueueEntry;
@@ -198,6 +199,7 @@ fn commands() {
         Action::QueueResume { .. } => vec!["queue_resume"],
         Action::QueueRemove { .. } => vec!["queue_remove"],
         Action::QueueReroute { .. } => vec!["queue_reroute"],
+        Action::LaneRead { .. } => vec!["lane_read"],
         Action::Unknown => vec!["unknown"],
     };
     let all = [
@@ -211,6 +213,7 @@ fn commands() {
         "queue_resume",
         "queue_remove",
         "queue_reroute",
+        "lane_read",
     ];
     check("commands", kind, &all);
 }
@@ -224,6 +227,12 @@ fn replies_and_refusals() {
     };
     check("replies", kind, &["session", "command"]);
     check("plans", |_: &Plan| vec!["plan"], &["plan"]);
+    let state = |migration: &Migration| match migration.state {
+        MigrationState::Begun => vec!["begun"],
+        MigrationState::Done => vec!["done"],
+        MigrationState::Unknown => vec![],
+    };
+    check("migration", state, &["begun", "done"]);
     check("sessions", |_: &SessionRefusals| vec!["refusals"], &["refusals"]);
 }
 

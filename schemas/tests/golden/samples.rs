@@ -3,6 +3,7 @@
 use schemas::attempt::{Attempt, AttemptCause, AttemptEvent, Egress, Outcome, RecipientResult};
 use schemas::commands::{Action, Command, QueueSelect};
 use schemas::envelope::{BodyType, Client, Envelope, Notify, Origin, Recipient, Ret, Tls};
+use schemas::migration::{Migration, MigrationState};
 use schemas::plan::Plan;
 use schemas::quarantine::{QuarantineRow, QuarantineState};
 use schemas::queue::{QueueEntry, QueuedRecipient};
@@ -485,6 +486,7 @@ fn commands(out: &mut Vec<(String, Value)>) {
         ("queue_hold", Action::QueueHold { node: node.clone(), select: select.clone() }),
         ("queue_resume", Action::QueueResume { node: node.clone(), select: select.clone() }),
         ("queue_remove", Action::QueueRemove { node: node.clone(), select: select.clone() }),
+        ("lane_read", Action::LaneRead { node: node.clone() }),
         ("queue_reroute", Action::QueueReroute { node, select, route: "relay.example:2525".into() }),
     ] {
         let command = Command {
@@ -503,6 +505,9 @@ fn replies(out: &mut Vec<(String, Value)>) {
     put(out, "replies/session", &session);
     let plan = Plan { topic: Topic::Verdicts, partition: 3, first: 1000, next: 3000 };
     put(out, "plans/plan", &plan);
+    for (name, state) in [("begun", MigrationState::Begun), ("done", MigrationState::Done)] {
+        put(out, &format!("migration/{name}"), &Migration { node: "node1".into(), state, at: AT });
+    }
     let command = Reply::Command { command_id: "c1".into(), ok: true, affected: 3, text: "3 entries".into() };
     put(out, "replies/command", &command);
     let refusals = SessionRefusals {

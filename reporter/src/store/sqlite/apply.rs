@@ -56,22 +56,25 @@ pub(super) fn change(
     Ok(())
 }
 
-/// Enters the event into the index; `false` when it stood there: then it was applied before.
+/// Enters the event into the index; `false` when it stood there: then it was applied before. On a log that was moved it
+/// has another place, which is taken down.
 fn is_new(transaction: &Transaction<'_>, change: &Change, id: &str) -> Result<bool, Failure> {
     let position = change.position;
+    let (topic, offset) = (position.topic.name(), integer(position.offset));
     let entered = transaction
         .prepare_cached(
             "INSERT OR IGNORE INTO events (message_id, event_id, at, topic, log_partition, log_offset) \
              VALUES (?, ?, ?, ?, ?, ?)",
         )?
-        .execute(params![
-            id,
-            change.event_id,
-            change.at.0,
-            position.topic.name(),
-            position.partition,
-            integer(position.offset)
-        ])?;
+        .execute(params![id, change.event_id, change.at.0, topic, position.partition, offset])?;
+    if entered == 0 {
+        transaction
+            .prepare_cached(
+                "UPDATE events SET log_partition = ?, log_offset = ? \
+                 WHERE message_id = ? AND event_id = ? AND topic = ?",
+            )?
+            .execute(params![position.partition, offset, id, change.event_id, topic])?;
+    }
     Ok(entered == 1)
 }
 
