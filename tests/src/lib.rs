@@ -2,6 +2,8 @@
 //! process that can be killed, and clients that speak SMTP byte by byte.
 
 pub mod certificate;
+pub mod clickhouse;
+pub mod compose;
 pub mod dns;
 pub mod exim;
 pub mod hostile;
