@@ -54,6 +54,18 @@ impl ClickHouse {
     }
 }
 
+impl ClickHouse {
+    /// `STOP`, so that nobody is answered, and `CONT`.
+    ///
+    /// # Panics
+    /// When there is no such process.
+    pub fn signal(&self, name: &str) {
+        let status =
+            Command::new("kill").args(["-s", name, &self.process.id().to_string()]).status().expect("kill");
+        assert!(status.success(), "kill -s {name}");
+    }
+}
+
 impl Drop for ClickHouse {
     fn drop(&mut self) {
         // The end of its input is its end.

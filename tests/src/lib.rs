@@ -8,6 +8,7 @@ pub mod dns;
 pub mod exim;
 pub mod hostile;
 pub mod kafka;
+pub mod ledger;
 pub mod mailweir;
 pub mod opendkim;
 pub mod ports;
