@@ -23,8 +23,11 @@ use crate::LogError;
 /// For finding the coordinator, and for it to end what an earlier holder of the slot left open.
 const INIT_TIMEOUT: Duration = Duration::from_secs(15);
 const ABORT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How often the reports of a transaction are looked for, and an idle producer is looked after.
-const POLL: Duration = Duration::from_millis(1);
+/// How often the reports of a transaction are looked for.
+const LOOK: Duration = Duration::from_micros(500);
+/// What librdkafka is given at least, near a deadline.
+const SHORTEST_CALL: Duration = Duration::from_millis(1);
+/// How often an idle producer is looked after.
 const IDLE: Duration = Duration::from_secs(1);
 
 type Native = BaseProducer<Reporting>;
@@ -170,7 +173,7 @@ fn transact(native: &Native, commit: &Commit) -> Result<Vec<Position>, Failure> 
             None if Instant::now() >= deadline => {
                 return Err(Failure::Unknown("the brokers did not answer in time".into()));
             }
-            None => native.poll(POLL),
+            None => look(native),
         }
     };
     retried(deadline, |left| native.commit_transaction(left)).map_err(|error| {
@@ -195,7 +198,7 @@ fn send_all(
             match native.send(record) {
                 Ok(()) => break,
                 Err((error, refused)) if is_full(&error) && Instant::now() < deadline => {
-                    native.poll(POLL);
+                    look(native);
                     record = refused;
                 }
                 Err((error, _)) => return Err(sorted(native, error)),
@@ -205,13 +208,20 @@ fn send_all(
     Ok(())
 }
 
+/// Takes the reports that are there. A poll with a time-out of few milliseconds would spin until it is over: librdkafka counts
+/// in whole ones.
+fn look(native: &Native) {
+    native.poll(Duration::ZERO);
+    std::thread::sleep(LOOK);
+}
+
 /// Nothing of the transaction is seen by anybody afterwards.
 fn abort(native: &Native) -> Result<(), Failure> {
     let deadline = Instant::now() + ABORT_TIMEOUT;
     // Reports that nobody took would keep `abort_transaction` waiting.
     native.purge(PurgeConfig::default().queue().inflight());
     while native.in_flight_count() > 0 && Instant::now() < deadline {
-        native.poll(POLL);
+        look(native);
     }
     retried(deadline, |left| native.abort_transaction(left)).map_err(|error| match sorted(native, error) {
         Failure::Abort(error) => Failure::Unknown(error.to_string()),
@@ -222,7 +232,7 @@ fn abort(native: &Native) -> Result<(), Failure> {
 /// Calls again for as long as librdkafka says that it may, until the deadline.
 fn retried(deadline: Instant, call: impl Fn(Duration) -> KafkaResult<()>) -> KafkaResult<()> {
     loop {
-        let left = deadline.saturating_duration_since(Instant::now()).max(POLL);
+        let left = deadline.saturating_duration_since(Instant::now()).max(SHORTEST_CALL);
         match call(left) {
             Err(KafkaError::Transaction(error)) if error.is_retriable() && Instant::now() < deadline => {}
             other => return other,
