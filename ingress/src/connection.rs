@@ -197,7 +197,7 @@ impl Shared {
             return Some("Mail cannot be stored now, try again later");
         }
         if self.lag.load(Ordering::Relaxed) > self.config.max_lag {
-            return Some("Too much mail waits to be checked, try again later");
+            return Some("Too much mail waits to be checked or delivered, try again later");
         }
         None
     }

@@ -17,14 +17,14 @@ use tokio_util::task::TaskTracker;
 use crate::accept::Incoming;
 use crate::auth::Authenticator;
 use crate::connection::{self, Door};
-use crate::metrics::Metrics;
+use crate::metrics::{Group, Metrics};
 use crate::refusals::Refusals;
 use crate::slots::Slots;
 use crate::tls::Certificate;
 use crate::verdict::Verdicts;
 use crate::{Config, Error, ListenerConfig, ListenerTls};
 
-/// How often the scorer's lag is looked at.
+/// How often it is looked at how far scorer and delivery are behind.
 const LAG_EVERY: Duration = Duration::from_millis(500);
 
 /// Bound listeners, ready to run.
@@ -50,7 +50,7 @@ pub struct Shared {
     /// Room for messages being received.
     pub room: Arc<Semaphore>,
     pub slots: Slots,
-    /// Records of `accepted` not judged yet, as last seen.
+    /// How far scorer or delivery is behind, in records, as last seen.
     pub lag: std::sync::atomic::AtomicU64,
     pub shutdown: CancellationToken,
     /// Ends what has not ended by itself some time after `shutdown`.
@@ -155,8 +155,19 @@ async fn start_background(shared: &Arc<Shared>, tasks: &TaskTracker, stop: &Canc
 
 async fn watch_lag(shared: Arc<Shared>, stop: CancellationToken) {
     loop {
-        if let Ok(lag) = shared.log.lag("scorer", Topic::Accepted).await {
-            shared.lag.store(lag, std::sync::atomic::Ordering::Relaxed);
+        let mut most = None;
+        for (group, topic) in [("scorer", Topic::Accepted), ("delivery", Topic::Released)] {
+            if let Ok(lag) = shared.log.lag(group, topic).await {
+                shared
+                    .metrics
+                    .lag
+                    .get_or_create(&Group { group })
+                    .set(i64::try_from(lag).unwrap_or(i64::MAX));
+                most = most.max(Some(lag));
+            }
+        }
+        if let Some(most) = most {
+            shared.lag.store(most, std::sync::atomic::Ordering::Relaxed);
         }
         tokio::select! {
             () = stop.cancelled() => return,

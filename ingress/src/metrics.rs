@@ -13,6 +13,12 @@ pub struct Reason {
     pub reason: &'static str,
 }
 
+/// Who reads a topic.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Group {
+    pub group: &'static str,
+}
+
 #[derive(Clone)]
 pub struct Metrics {
     pub connections: Gauge,
@@ -22,6 +28,7 @@ pub struct Metrics {
     pub append_seconds: Histogram,
     pub verdict_seconds: Histogram,
     pub verdict_timeouts: Counter,
+    pub lag: Family<Group, Gauge>,
 }
 
 impl Metrics {
@@ -35,6 +42,7 @@ impl Metrics {
             append_seconds: seconds(),
             verdict_seconds: seconds(),
             verdict_timeouts: Counter::default(),
+            lag: Family::default(),
         };
         registry.register(
             "mailweir_ingress_connections",
@@ -62,6 +70,11 @@ impl Metrics {
             "mailweir_ingress_verdict_timeouts",
             "Replies that did not wait to the end",
             metrics.verdict_timeouts.clone(),
+        );
+        registry.register(
+            "mailweir_ingress_lag",
+            "Messages that a group has not taken up",
+            metrics.lag.clone(),
         );
         metrics
     }

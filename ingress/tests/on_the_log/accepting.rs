@@ -1,6 +1,6 @@
 //! 250 means durable; what is refused, and what the client keeps.
 
-use eventlog::bodies;
+use eventlog::{NewRecord, bodies};
 use schemas::Topic;
 use schemas::topics::INLINE_BODY_BYTES;
 
@@ -175,7 +175,22 @@ async fn a_scorer_that_fell_behind_is_451() {
     let node = Node::start_with(Setup { scorer: false, max_lag: 0, ..Setup::default() }).await;
     let mut client = Client::connect(&node).await;
     client.deliver("Subject: x").await;
-    // The lag is looked at now and then.
+    until_451(&mut client).await;
+    assert!(node.log.lag("scorer", Topic::Accepted).await.expect("a lag") > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_that_fell_behind_is_451() {
+    let node = Node::start_with(Setup { scorer: false, max_lag: 0, ..Setup::default() }).await;
+    let mut client = Client::connect(&node).await;
+    client.say("EHLO client.example", "250").await;
+    let released = NewRecord::new(Topic::Released, "user", "id", "nobody takes it");
+    node.log.append(vec![released]).await.expect("appends");
+    until_451(&mut client).await;
+}
+
+/// How far the others are behind is looked at now and then.
+async fn until_451(client: &mut Client) {
     loop {
         client.send(b"MAIL FROM:<shop@customer.example>\r\n").await;
         let reply = client.reply().await;
@@ -184,8 +199,8 @@ async fn a_scorer_that_fell_behind_is_451() {
         }
         assert!(reply.starts_with("250"), "{reply}");
         client.say("RSET", "250").await;
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    assert!(node.log.lag("scorer", Topic::Accepted).await.expect("a lag") > 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
