@@ -2,7 +2,7 @@
 //! also when a worker is killed in the middle and another takes over.
 
 use std::collections::BTreeMap;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use mailweir_tests::kafka::Kafka;
