@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use schemas::verdict::Judged;
-use schemas::{MessageId, ReversePath, Timestamp};
 
 use crate::header::{self, Field};
 
@@ -130,45 +129,4 @@ fn comment_free(helo: &str) -> String {
     let safe = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
     let kept: String = helo.chars().filter(safe).take(255).collect();
     if kept.is_empty() { "unknown".into() } else { kept }
-}
-
-/// A message of our own as a record of `released`.
-#[must_use]
-pub fn own_envelope(
-    id: MessageId,
-    at: Timestamp,
-    node: &str,
-    domain: &schemas::Domain,
-    to: &schemas::Mailbox,
-    origin: schemas::envelope::Origin,
-    size_bytes: usize,
-) -> schemas::Envelope {
-    schemas::Envelope {
-        id,
-        accepted_at: at,
-        node: node.to_owned(),
-        reply_partition: None,
-        user: schemas::UserId::own_mail(),
-        domain: domain.clone(),
-        client: schemas::envelope::Client {
-            address: std::net::SocketAddr::from(([127, 0, 0, 1], 0)),
-            helo: String::new(),
-            protocol: String::new(),
-            login: None,
-            tls: None,
-        },
-        reverse_path: ReversePath::Null,
-        recipients: vec![schemas::envelope::Recipient {
-            forward_path: to.clone(),
-            notify: None,
-            orcpt: None,
-        }],
-        ret: None,
-        envid: None,
-        body_type: schemas::envelope::BodyType::SevenBit,
-        smtputf8: to.needs_smtputf8(),
-        size_bytes: size_bytes as u64,
-        chunks: Vec::new(),
-        origin: Some(origin),
-    }
 }

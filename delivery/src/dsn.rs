@@ -4,10 +4,11 @@
 use bytes::Bytes;
 use schemas::attempt::{Attempt, Outcome, RecipientResult};
 use schemas::envelope::{Notify, Origin, Ret};
-use schemas::verdict::{Classification, Identity, Judged, MessageSummary};
-use schemas::{Mailbox, MessageId, Timestamp, UserId};
+use schemas::own_mail::OwnMail;
+use schemas::verdict::{Classification, Judged};
+use schemas::{Mailbox, MessageId, Timestamp};
 
-use crate::{content, header, outcome};
+use crate::{header, outcome};
 
 /// Returned in full only up to this size, in bytes, whatever RET says.
 const MAX_RETURNED_BYTES: usize = 100 * 1024;
@@ -112,41 +113,21 @@ pub fn build(report: &Report<'_>) -> Option<(Judged, Bytes)> {
     let event = format!("dsn/{}/{}/{}", report.kind.action(), report.attempt.id, report.part);
     let id = MessageId::derived(&event, report.now);
     let bytes = Bytes::from(text(report, id, to));
-    let origin = Origin::Dsn { message_id: report.judged.envelope.id };
-    let mut envelope = content::own_envelope(
+    let judged = OwnMail {
         id,
-        report.now,
-        report.node,
-        &report.judged.envelope.domain,
-        to,
-        origin,
-        bytes.len(),
-    );
-    envelope.body_type = report.judged.envelope.body_type;
-    let message = MessageSummary {
-        id,
-        accepted_at: report.now,
-        user: UserId::own_mail(),
-        domain: report.judged.envelope.domain.clone(),
-        identity: Identity("mailweir".into()),
-        reverse_path: schemas::ReversePath::Null,
+        at: report.now,
+        node: report.node,
+        hostname: report.hostname,
+        domain: &report.judged.envelope.domain,
         header_from: schemas::Domain::parse(report.hostname).ok(),
-        classification: Classification::Own,
-        size_bytes: bytes.len() as u64,
-        header_message_id: Some(format!("{id}@{}", report.hostname)),
-        client_queue_id: None,
-        subject: Some(report.kind.subject().into()),
-        own: true,
-    };
-    let judged = Judged {
-        envelope,
-        message,
-        score: 0.0,
-        symbols: Vec::new(),
-        remove_fields: Vec::new(),
-        released_by: None,
-        kept: false,
-    };
+        to,
+        subject: report.kind.subject().into(),
+        origin: Origin::Dsn { message_id: report.judged.envelope.id },
+        body_type: report.judged.envelope.body_type,
+        smtputf8: to.needs_smtputf8(),
+        size_bytes: bytes.len(),
+    }
+    .judged();
     Some((judged, bytes))
 }
 

@@ -106,10 +106,10 @@ fn is_parameter(value: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use schemas::envelope::Notify;
+    use schemas::own_mail::OwnMail;
     use schemas::{Mailbox, MessageId, Timestamp};
 
     use super::*;
-    use crate::content::own_envelope;
 
     fn outgoing(head: &str) -> Outgoing {
         let head = head.as_bytes().to_vec();
@@ -120,10 +120,21 @@ mod tests {
 
     fn envelope(to: &[&str]) -> Envelope {
         let mailbox = |text: &&str| Mailbox::parse(text).unwrap();
-        let origin = schemas::envelope::Origin::Unknown;
-        let id = MessageId::derived("x", Timestamp(0));
-        let domain = schemas::Domain::parse("a.example").unwrap();
-        let mut envelope = own_envelope(id, Timestamp(0), "n", &domain, &mailbox(&to[0]), origin, 0);
+        let own = OwnMail {
+            id: MessageId::derived("x", Timestamp(0)),
+            at: Timestamp(0),
+            node: "n",
+            hostname: "a.example",
+            domain: &schemas::Domain::parse("a.example").unwrap(),
+            header_from: None,
+            to: &mailbox(&to[0]),
+            subject: String::new(),
+            origin: schemas::envelope::Origin::Unknown,
+            body_type: schemas::envelope::BodyType::SevenBit,
+            smtputf8: false,
+            size_bytes: 0,
+        };
+        let mut envelope = own.judged().envelope;
         let recipient = |text| Recipient { forward_path: mailbox(text), notify: None, orcpt: None };
         envelope.recipients = to.iter().map(recipient).collect();
         envelope

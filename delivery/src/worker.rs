@@ -48,7 +48,10 @@ pub(crate) struct Worker {
     own_mail: OwnMail,
     /// The offset to commit, by partition of `released`.
     taken: HashMap<TopicPartition, u64>,
-    released_outputs: Vec<NewRecord>,
+    /// With the partition that gave rise to each: another member takes it when the partition is lost.
+    released_outputs: Vec<(TopicPartition, NewRecord)>,
+    /// In the lane, but in the log only with the next commit of `released`.
+    unwritten: Vec<(TopicPartition, Key)>,
     lane_outputs: Vec<NewRecord>,
     lane_offsets: Option<HashMap<TopicPartition, u64>>,
     /// Commands to read the lane again, not carried out yet.
@@ -78,6 +81,7 @@ impl Worker {
             own_mail: OwnMail::default(),
             taken: HashMap::new(),
             released_outputs: Vec::new(),
+            unwritten: Vec::new(),
             lane_outputs: Vec::new(),
             lane_offsets: None,
             lane_reads: Vec::new(),
@@ -86,8 +90,8 @@ impl Worker {
 
     pub(crate) async fn work(
         mut self,
-        mut released: Handle,
-        mut lane_consumer: Handle,
+        released: Handle,
+        lane_consumer: Handle,
         mut tried: mpsc::UnboundedReceiver<Tried>,
         shutdown: &CancellationToken,
     ) -> Result<(), LogError> {
@@ -121,20 +125,21 @@ impl Worker {
                     }
                 },
                 _ = commit_tick.tick() => self.commit(&released, &lane_consumer).await?,
-                event = released.events.recv(), if has_room && !stopping => match event {
-                    Some(Event::Records(records)) => self.take(records),
-                    Some(Event::Lost(error)) => return Err(error),
-                    None => return Err(LogError::Closed),
+                event = released.next(), if has_room && !stopping => match event {
+                    Event::Records(records) => self.take(records),
+                    Event::Revoked(lost) => self.give_up(&lost),
+                    Event::Lost(error) => return Err(error),
                 },
-                event = lane_consumer.events.recv() => match event {
-                    Some(Event::Records(records)) => {
+                event = lane_consumer.next() => match event {
+                    Event::Records(records) => {
                         self.commanded(&records);
                         if !self.lane_reads.is_empty() {
                             self.read_lane_again(&released, &lane_consumer).await?;
                         }
                     }
-                    Some(Event::Lost(error)) => return Err(error),
-                    None => return Err(LogError::Closed),
+                    // The lane's group has this one member: what it lost comes back with an assignment.
+                    Event::Revoked(_) => {}
+                    Event::Lost(error) => return Err(error),
                 },
                 // While stopping nothing that falls due is begun, so nothing is woken for.
                 () = clock.sleep_until(wake_at), if !stopping && (has_room || wake_at == next_keep) => {}
@@ -223,9 +228,32 @@ impl Worker {
 
     /// What is still being tried gets its queue entry.
     fn settle_fresh(&mut self) {
-        for (_, entry) in self.fresh.drain() {
-            self.released_outputs.extend(records::entry(&entry));
-            self.lane.put(entry, State::InFlight);
+        for entry in std::mem::take(&mut self.fresh).into_values() {
+            self.settle(entry, State::InFlight);
+        }
+    }
+
+    /// Puts an entry into the lane that the next commit of `released` writes.
+    fn settle(&mut self, entry: QueueEntry, state: State) {
+        let partition = entry.position.topic_partition();
+        self.released_outputs.extend(records::entry(&entry).map(|record| (partition, record)));
+        self.unwritten.push((partition, (entry.message.id, entry.site.clone())));
+        self.lane.put(entry, state);
+    }
+
+    /// Forgets what came of partitions that another member has now and takes again from the last commit: each of its
+    /// messages must have one lane. What is being tried at this moment is delivered twice at worst.
+    fn give_up(&mut self, lost: &[TopicPartition]) {
+        let is_lost = |of: &TopicPartition| lost.contains(of);
+        self.taken.retain(|of, _| !is_lost(of));
+        self.released_outputs.retain(|(of, _)| !is_lost(of));
+        self.fresh.retain(|_, entry| !is_lost(&entry.position.topic_partition()));
+        for (of, key) in std::mem::take(&mut self.unwritten) {
+            if is_lost(&of) {
+                self.lane.take(&key);
+            } else {
+                self.unwritten.push((of, key));
+            }
         }
     }
 
@@ -234,10 +262,11 @@ impl Worker {
     async fn commit(&mut self, released: &Handle, lane_consumer: &Handle) -> Result<(), LogError> {
         if !self.taken.is_empty() || !self.released_outputs.is_empty() {
             self.settle_fresh();
-            let outputs = std::mem::take(&mut self.released_outputs);
+            let outputs = std::mem::take(&mut self.released_outputs).into_iter().map(|(_, record)| record);
             let next =
                 (!self.taken.is_empty()).then(|| std::mem::take(&mut self.taken).into_iter().collect());
-            released.commit(outputs, next).await?;
+            released.commit(outputs.collect(), next).await?;
+            self.unwritten.clear();
         }
         if !self.lane_outputs.is_empty() || self.lane_offsets.is_some() {
             let outputs = std::mem::take(&mut self.lane_outputs);

@@ -92,7 +92,8 @@ pub trait EventLog: Send + Sync + 'static {
 /// A member of a consumer group. It starts where the group's last commit of each partition left off.
 #[async_trait]
 pub trait Consumer: Send {
-    /// The next records, at most `max`, or what changed about the assignment; `Nothing` after `max_wait`. Records of one
+    /// The next records, at most `max`, or what changed about the assignment; `Nothing` after `max_wait`. With a `max` of 0
+    /// only what changed: for a member that has no room for records but must hear what it lost. Records of one
     /// partition come in order. After `Assigned` the member owns the partitions until `Revoked`; a member that got
     /// `Revoked` has lost them already, and a commit that names one of them is `Fenced`. Safe to cancel: a poll that is dropped has
     /// passed over nothing.

@@ -1,9 +1,10 @@
 //! The notice that a sender was locked by itself: a message of our own to the abuse address.
 
 use bytes::Bytes;
-use schemas::envelope::{BodyType, Client, Origin, Recipient};
-use schemas::verdict::{Classification, Identity, Judged, MessageSummary};
-use schemas::{Domain, Envelope, Mailbox, MessageId, ReversePath, Timestamp, UserId};
+use schemas::envelope::{BodyType, Origin};
+use schemas::own_mail::OwnMail;
+use schemas::verdict::{Identity, Judged};
+use schemas::{Domain, Mailbox, MessageId, Timestamp, UserId};
 
 use crate::arf::lines::{clean, encoded};
 
@@ -33,54 +34,21 @@ pub fn build(lock: &Lock<'_>, letter: &Letter<'_>) -> (Judged, Bytes) {
     let id = MessageId::derived(&event, lock.at);
     let subject = format!("Locked: {}", clean(&whose));
     let bytes = Bytes::from(text(lock, letter, id, &subject));
-    let message = MessageSummary {
+    let judged = OwnMail {
         id,
-        accepted_at: lock.at,
-        user: UserId::own_mail(),
-        domain: lock.domain.clone(),
-        identity: Identity("mailweir".into()),
-        reverse_path: ReversePath::Null,
+        at: lock.at,
+        node: letter.node,
+        hostname: letter.hostname,
+        domain: lock.domain,
         header_from: Some(letter.from.domain().clone()),
-        classification: Classification::Own,
-        size_bytes: bytes.len() as u64,
-        header_message_id: Some(format!("{id}@{}", letter.hostname)),
-        client_queue_id: None,
-        subject: Some(subject),
-        own: true,
-    };
-    let envelope = Envelope {
-        id,
-        accepted_at: lock.at,
-        node: letter.node.to_owned(),
-        reply_partition: None,
-        user: UserId::own_mail(),
-        domain: lock.domain.clone(),
-        client: Client {
-            address: ([127, 0, 0, 1], 0).into(),
-            helo: String::new(),
-            protocol: String::new(),
-            login: None,
-            tls: None,
-        },
-        reverse_path: ReversePath::Null,
-        recipients: vec![Recipient { forward_path: letter.to.clone(), notify: None, orcpt: None }],
-        ret: None,
-        envid: None,
+        to: letter.to,
+        subject,
+        origin: Origin::Notice { event },
         body_type: if bytes.is_ascii() { BodyType::SevenBit } else { BodyType::EightBitMime },
         smtputf8: letter.to.needs_smtputf8() || letter.from.needs_smtputf8(),
-        size_bytes: bytes.len() as u64,
-        chunks: Vec::new(),
-        origin: Some(Origin::Notice { event }),
-    };
-    let judged = Judged {
-        envelope,
-        message,
-        score: 0.0,
-        symbols: Vec::new(),
-        remove_fields: Vec::new(),
-        released_by: None,
-        kept: false,
-    };
+        size_bytes: bytes.len(),
+    }
+    .judged();
     (judged, bytes)
 }
 

@@ -298,6 +298,9 @@ pub struct Verdict {
     pub accepted: Position,
 }
 
+/// Who is said to have done what the settings ask for and no person did.
+pub const BY_POLICY: &str = "policy";
+
 /// A record of `verdicts`, keyed by message id, partitioned by user.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use eventlog::{Consumer, LogError, NewRecord};
 use schemas::limits::Counters;
 use schemas::senders::HoldRow;
-use schemas::verdict::{Classification, Disposition, Judged, Symbol, VerdictEvent};
+use schemas::verdict::{BY_POLICY, Classification, Disposition, Judged, Symbol, VerdictEvent};
 use schemas::{Envelope, Timestamp, Topic, UserId, spool};
 
 use crate::batch::Batch;
@@ -12,7 +12,7 @@ use crate::judge::Judgement;
 use crate::policy::{self, Policy};
 use crate::run::Member;
 use crate::state::Fate;
-use crate::{evidence, locks, outputs};
+use crate::{evidence, outputs};
 
 /// Messages that are let go in one commit.
 const MAX_AT_ONCE: usize = 100;
@@ -88,7 +88,7 @@ impl Member {
             if batch.is_full() {
                 return Ok(());
             }
-            self.release_held(batch, partition, &row, "policy", now).await?;
+            self.release_held(batch, partition, &row, BY_POLICY, now).await?;
             self.owned_mut(partition)?.senders.count_sent(&row.message, row.recipients, &limits, now);
         }
         Ok(())
@@ -148,7 +148,7 @@ impl Member {
             tracing::error!(message.id = %row.message.id, "the body of a held message is gone");
             return Ok(false);
         }
-        judged.released_by = (by != locks::BY).then(|| by.to_owned());
+        judged.released_by = (by != BY_POLICY).then(|| by.to_owned());
         batch.push(outputs::judged(Topic::Released, &judged, &message));
         let event = VerdictEvent::Released {
             message: row.message.clone(),

@@ -6,10 +6,8 @@ use std::time::Duration;
 use schemas::Timestamp;
 use schemas::senders::{Lock, SenderRow};
 use schemas::settings::LockPolicy;
-use schemas::verdict::MessageSummary;
+use schemas::verdict::{BY_POLICY, MessageSummary};
 
-/// Who is said to have locked.
-pub const BY: &str = "policy";
 /// After this long without a lock, the ones that ended by themselves are forgotten.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -46,7 +44,12 @@ pub fn due(row: &SenderRow, message: &MessageSummary, policy: &LockPolicy, now: 
             "; locks have ended by themselves {unlocks} times, this one is for a person to end"
         ));
     }
-    Some(Lock { since: now, until: (!is_last).then(|| now.plus(policy.timeout)), by: BY.into(), reason })
+    Some(Lock {
+        since: now,
+        until: (!is_last).then(|| now.plus(policy.timeout)),
+        by: BY_POLICY.into(),
+        reason,
+    })
 }
 
 /// Locks that ended by themselves and are not forgotten.
@@ -105,7 +108,9 @@ mod tests {
         ] {
             let lock = due(&blocked(minutes), &message(), &policy(), NOW.plus(MINUTE * 30));
             assert_eq!(lock.is_some(), locks, "{minutes:?}");
-            assert!(lock.is_none_or(|lock| lock.until == Some(NOW.plus(MINUTE * 90)) && lock.by == BY));
+            assert!(
+                lock.is_none_or(|lock| lock.until == Some(NOW.plus(MINUTE * 90)) && lock.by == BY_POLICY)
+            );
         }
     }
 
@@ -113,7 +118,12 @@ mod tests {
     fn after_some_automatic_unlocks_only_a_person_unlocks_and_time_forgives() {
         let mut row = blocked(&[0, 1, 2, 3, 4]);
         row.automatic_unlocks = 2;
-        row.lock_history.push(LockChange { at: NOW, locked: false, by: BY.into(), reason: String::new() });
+        row.lock_history.push(LockChange {
+            at: NOW,
+            locked: false,
+            by: BY_POLICY.into(),
+            reason: String::new(),
+        });
         let lock = due(&row, &message(), &policy(), NOW.plus(MINUTE * 5)).unwrap();
         assert!(lock.until.is_none() && lock.reason.contains("for a person"), "{lock:?}");
         let weeks_later = NOW.plus(FORGIVEN_AFTER);

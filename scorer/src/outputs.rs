@@ -6,7 +6,7 @@ use schemas::quarantine::{QuarantineRow, QuarantineState};
 use schemas::reply::Reply;
 use schemas::senders::{HoldRow, SenderRow};
 use schemas::topics::MAX_VALUE_BYTES;
-use schemas::verdict::{Disposition, Judged, Verdict, VerdictEvent};
+use schemas::verdict::{BY_POLICY, Disposition, Judged, Verdict, VerdictEvent};
 use schemas::{
     Envelope, MessageId, Position, SmtpReply, Timestamp, Topic, UserId, quarantine, senders, spool,
 };
@@ -57,7 +57,7 @@ pub fn new_row(verdict: &Verdict) -> QuarantineRow {
         recipients: verdict.recipients.clone(),
         symbols: verdict.symbols.clone(),
         since: verdict.at,
-        by: "policy".into(),
+        by: BY_POLICY.into(),
         position: verdict.accepted,
     }
 }

@@ -6,12 +6,12 @@ use std::time::Duration;
 use eventlog::{Consumer, LogError};
 use schemas::Timestamp;
 use schemas::senders::LockChange;
-use schemas::verdict::VerdictEvent;
+use schemas::verdict::{BY_POLICY, VerdictEvent};
 
 use crate::batch::Batch;
+use crate::outputs;
 use crate::run::Member;
 use crate::state::PartitionState;
-use crate::{locks, outputs};
 
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 /// Rows that leave in one commit.
@@ -52,7 +52,7 @@ impl Member {
 fn end_locks(state: &mut PartitionState, now: Timestamp, due: &mut Batch) {
     for (user, identity) in state.senders.expired_locks(now) {
         let change =
-            LockChange { at: now, locked: false, by: locks::BY.into(), reason: "its time is over".into() };
+            LockChange { at: now, locked: false, by: BY_POLICY.into(), reason: "its time is over".into() };
         let Some(domain) = state.senders.get(&user, identity.as_ref()).map(|row| row.domain.clone()) else {
             continue;
         };

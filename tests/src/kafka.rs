@@ -1,38 +1,63 @@
 //! A real Kafka broker: `tests/kafka/cluster`, which ends with this process.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use tempfile::TempDir;
 
-/// One broker on loopback.
+/// Brokers on loopback.
 pub struct Kafka {
+    /// The first of them.
     pub broker: String,
+    pub brokers: Vec<String>,
     process: Child,
+    answers: BufReader<ChildStdout>,
     _directory: TempDir,
 }
 
 impl Kafka {
+    /// One broker.
+    ///
     /// # Panics
     /// When it does not start: run tests/kafka/install.
     #[must_use]
     pub fn start() -> Self {
+        Self::start_brokers(1)
+    }
+
+    /// # Panics
+    /// When they do not start: run tests/kafka/install.
+    #[must_use]
+    pub fn start_brokers(count: usize) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("kafka/cluster");
         let directory = tempfile::Builder::new().prefix("mailweir-kafka-").tempdir().expect("a directory");
         let mut process = Command::new(script)
             .arg(directory.path())
-            .arg("1")
+            .arg(count.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .expect("tests/kafka/cluster starts (needs python3)");
         let mut ready = String::new();
-        let output = process.stdout.take().expect("its output is piped");
-        BufReader::new(output).read_line(&mut ready).expect("its output is read");
-        let broker = ready.trim().strip_prefix("ready ").unwrap_or_default().to_owned();
-        assert!(!broker.is_empty(), "no Kafka, see above; run tests/kafka/install");
-        Kafka { broker, process, _directory: directory }
+        let mut answers = BufReader::new(process.stdout.take().expect("its output is piped"));
+        answers.read_line(&mut ready).expect("its output is read");
+        let brokers = ready.trim().strip_prefix("ready ").unwrap_or_default();
+        assert!(!brokers.is_empty(), "no Kafka, see above; run tests/kafka/install");
+        let brokers: Vec<String> = brokers.split(',').map(str::to_owned).collect();
+        Kafka { broker: brokers[0].clone(), brokers, process, answers, _directory: directory }
+    }
+
+    /// `kill 2`, `start 2`, as tests/kafka/cluster takes it; broker numbers count from 1.
+    ///
+    /// # Panics
+    /// When it is not done.
+    pub fn order(&mut self, order: &str) {
+        let input = self.process.stdin.as_mut().expect("its input is piped");
+        writeln!(input, "{order}").expect("it takes orders");
+        let mut done = String::new();
+        self.answers.read_line(&mut done).expect("its output is read");
+        assert_eq!(done.trim(), "done", "{order}");
     }
 }
 

@@ -2,10 +2,13 @@
 //! process that can be killed, and clients that speak SMTP byte by byte.
 
 pub mod certificate;
+pub mod clickhouse;
+pub mod compose;
 pub mod dns;
 pub mod exim;
 pub mod hostile;
 pub mod kafka;
+pub mod ledger;
 pub mod mailweir;
 pub mod opendkim;
 pub mod ports;

@@ -149,14 +149,7 @@ impl Mailweir {
     /// `GET` of the `[http]` address: status and body; none while nobody answers.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<(u16, String)> {
-        use std::io::{Read, Write};
-        let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.http)).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        let status = answer.split(' ').nth(1)?.parse().ok()?;
-        Some((status, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())?))
+        get(self.http, path)
     }
 
     /// Applies settings.
@@ -224,6 +217,19 @@ impl Mailweir {
             (lines.len() >= count && lines.iter().all(|line| line["outcome"] != "queued")).then_some(lines)
         })
     }
+}
+
+/// `GET` of a port on loopback: status and body; none while nobody answers.
+#[must_use]
+pub fn get(port: u16, path: &str) -> Option<(u16, String)> {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let status = answer.split(' ').nth(1)?.parse().ok()?;
+    Some((status, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())?))
 }
 
 impl Drop for Mailweir {

@@ -1,11 +1,16 @@
 //! Each role in a process of its own, over one Kafka broker: what a client got its 250 for arrives, every message once,
 //! also when a worker is killed in the middle and another takes over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::Duration;
 
+use mailweir::roles::Role;
+use mailweir_tests::clickhouse::ClickHouse;
+use mailweir_tests::compose::{Compose, Service};
 use mailweir_tests::kafka::Kafka;
+use mailweir_tests::mailweir::get;
 use mailweir_tests::process::Process;
 use mailweir_tests::{ports, smtp, wait};
 use tempfile::TempDir;
@@ -41,17 +46,27 @@ impl SmtpSink {
         SmtpSink { port, directory, child }
     }
 
+    /// What follows `prefix` in the lines of what came.
+    fn lines(&self, prefix: &str) -> Vec<String> {
+        let files = std::fs::read_dir(self.directory.path()).expect("its directory").flatten();
+        let texts = files.map(|entry| std::fs::read(entry.path()).unwrap_or_default());
+        let text: String = texts.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).collect();
+        text.lines().filter_map(|line| line.strip_prefix(prefix)).map(str::to_owned).collect()
+    }
+
     /// How often each of our Message-IDs came.
     fn received(&self) -> BTreeMap<usize, usize> {
         let mut received = BTreeMap::new();
-        for entry in std::fs::read_dir(self.directory.path()).expect("its directory").flatten() {
-            let text = String::from_utf8_lossy(&std::fs::read(entry.path()).unwrap_or_default()).into_owned();
-            for line in text.lines().filter_map(|line| line.strip_prefix("Message-ID: <number-")) {
-                let number = line.split('@').next().and_then(|n| n.parse().ok()).expect("a number");
-                *received.entry(number).or_default() += 1;
-            }
+        for line in self.lines("Message-ID: <number-") {
+            let number = line.split('@').next().and_then(|n| n.parse().ok()).expect("a number");
+            *received.entry(number).or_default() += 1;
         }
         received
+    }
+
+    /// The addresses that mail came from.
+    fn clients(&self) -> BTreeSet<String> {
+        self.lines("X-Client-Addr: ").into_iter().collect()
     }
 }
 
@@ -74,6 +89,20 @@ fn send(port: u16, number: usize) {
         assert!(!reply.starts_with('5'), "{reply}");
         reply.starts_with("250").then_some(())
     });
+}
+
+/// What the processes of `docker-compose.yml` stand on, beside Kafka.
+struct Cluster {
+    compose: Compose,
+    secrets: Vec<(String, PathBuf)>,
+    clickhouse: ClickHouse,
+}
+
+/// One of them, and where it listens.
+struct Placed {
+    process: Process,
+    smtp: u16,
+    http: u16,
 }
 
 /// The processes of a cluster: who runs what, over one broker, delivering to one sink.
@@ -118,13 +147,38 @@ impl Site {
     /// The process that settings and questions go to, with the settings applied.
     fn start_control(&self) -> Process {
         let control = self.start("node1", "reporter,control");
-        let settings = self.directory.path().join("settings.toml");
-        std::fs::write(&settings, SETTINGS).expect("the settings");
+        self.apply(&control, SETTINGS);
+        control
+    }
+
+    fn apply(&self, control: &Process, settings: &str) {
+        let file = self.directory.path().join("settings.toml");
+        std::fs::write(&file, settings).expect("the settings");
         wait::until("the settings are applied", PATIENCE, || {
-            let apply = control.verb(&["apply", "--yes", &settings.display().to_string()]);
+            let apply = control.verb(&["apply", "--yes", &file.display().to_string()]);
             apply.status.success().then_some(())
         });
-        control
+    }
+
+    /// A process of `docker-compose.yml`: its roles and its configuration, with peers and ports of this test.
+    fn start_of_compose(&self, service: &Service<'_>, cluster: &Cluster) -> Placed {
+        let directory = self.directory.path().join(service.name);
+        std::fs::create_dir_all(&directory).expect("the process's directory");
+        let config = service.config(&cluster.compose, &cluster.secrets, &directory.join("data"));
+        let (smtp, http) = (ports::free(), ports::free());
+        let brokers = r#"["kafka1:9092", "kafka2:9092", "kafka3:9092"]"#;
+        assert!(config.contains(brokers) && config.contains("replication = 3"));
+        let mut config = config
+            .replace(brokers, &format!("[\"{}\"]", self.kafka.broker))
+            .replace("replication = 3", "replication = 1")
+            .replace("http://clickhouse:8123/", &format!("http://127.0.0.1:{}/", cluster.clickhouse.port))
+            .replace("0.0.0.0:587", &format!("127.0.0.1:{smtp}"))
+            .replace("0.0.0.0:465", &format!("127.0.0.1:{}", ports::free()))
+            .replace("0.0.0.0:8025", &format!("127.0.0.1:{http}"));
+        config.push_str(&format!("[delivery]\nrelay_host = \"127.0.0.1:{}\"\n", self.sink.port));
+        let names = Role::ALL.map(Role::name);
+        let role = names.into_iter().find(|name| service.list("command").contains(name)).expect("a role");
+        Placed { process: Process::start(&directory, &config, role), smtp, http }
     }
 
     fn start_ingress(&self) -> Process {
@@ -189,4 +243,48 @@ fn a_second_node_comes_and_goes_while_mail_flows_and_nothing_comes_twice() {
         }
     }
     site.wait_until_each_arrived_once(3 * MESSAGES);
+}
+
+/// Every command and configuration of the file, on one broker in place of three and with paths and addresses of this
+/// machine; with statistics in ClickHouse, whose user is the one that make-secrets makes.
+#[test]
+fn the_processes_of_the_compose_file_take_and_deliver_mail() {
+    let compose = Compose::load();
+    let site = Site::new();
+    let secrets = compose.make_secrets(&site.directory.path().join("secrets"));
+    let users = secrets.iter().find(|(name, _)| name == "clickhouse_user").expect("its users");
+    let cluster = Cluster { clickhouse: ClickHouse::start(&users.1), secrets: secrets.clone(), compose };
+    let mut placed: BTreeMap<&str, Placed> = BTreeMap::new();
+    for service in cluster.compose.processes() {
+        placed.insert(service.name, site.start_of_compose(&service, &cluster));
+    }
+    site.apply(&placed["control"].process, &cluster.compose.settings());
+    for (name, process) in &placed {
+        wait::until(&format!("{name} is healthy"), PATIENCE, || {
+            get(process.http, "/health").filter(|(status, _)| *status == 200)
+        });
+    }
+    let doors = [placed["ingress1"].smtp, placed["ingress2"].smtp];
+    for number in 0..MESSAGES {
+        send(doors[number % 2], number);
+    }
+    site.wait_until_each_arrived_once(MESSAGES);
+    // One user's mail goes through one partition, so one delivery had all of it. Its node goes, the other takes over.
+    let first = site.sink.clients();
+    let gone = if first.contains("127.0.0.11") { "delivery1" } else { "delivery2" };
+    assert_eq!(first.len(), 1, "{first:?}");
+    assert_eq!(placed.get_mut(gone).map(|p| p.process.terminate()), Some(Some(0)));
+    for number in MESSAGES..2 * MESSAGES {
+        send(doors[number % 2], number);
+    }
+    site.wait_until_each_arrived_once(2 * MESSAGES);
+    assert_eq!(site.sink.clients(), ["127.0.0.11", "127.0.0.12"].map(str::to_owned).into());
+    wait::until("statistics have every outcome", PATIENCE, || {
+        let log = placed["control"].process.verb(&["log", "--json", "--limit", "1000"]);
+        let lines: Vec<serde_json::Value> = serde_json::from_slice(&log.stdout).ok()?;
+        (lines.len() == 2 * MESSAGES && lines.iter().all(|line| line["outcome"] == "delivered")).then_some(())
+    });
+    for (name, mut process) in placed.into_iter().filter(|(name, _)| *name != gone) {
+        assert_eq!(process.process.terminate(), Some(0), "{name}");
+    }
 }

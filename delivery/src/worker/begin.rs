@@ -54,8 +54,7 @@ impl Worker {
                 QueueEntry { next_attempt: begins_at, ..self.new_entry(message, site, &indexes, now) };
             let state = if begins_at > now { State::Resting } else { State::WaitingForSite };
             if state == State::Resting || self.is_busy(&entry.site) {
-                self.released_outputs.extend(records::entry(&entry));
-                self.lane.put(entry, state);
+                self.settle(entry, state);
                 continue;
             }
             let key = (entry.message.id, entry.site.clone());

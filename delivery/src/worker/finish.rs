@@ -39,6 +39,9 @@ impl Worker {
         match after.left {
             Some(left) => {
                 outputs.extend(records::entry(&left));
+                if is_fresh {
+                    self.unwritten.push((left.position.topic_partition(), tried.key.clone()));
+                }
                 self.lane.put(left, State::Resting);
             }
             None if is_fresh => {}
@@ -47,7 +50,12 @@ impl Worker {
                 outputs.push(records::tombstone(&self.node, &tried.key));
             }
         }
-        if is_fresh { self.released_outputs.extend(outputs) } else { self.lane_outputs.extend(outputs) }
+        if is_fresh {
+            let partition = tried.message.position.topic_partition();
+            self.released_outputs.extend(outputs.into_iter().map(|record| (partition, record)));
+        } else {
+            self.lane_outputs.extend(outputs);
+        }
     }
 
     fn count(&self, attempt: &schemas::attempt::Attempt, now: Timestamp) {

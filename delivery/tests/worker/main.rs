@@ -8,6 +8,7 @@ mod peer;
 mod queue;
 mod rig;
 mod signing;
+mod two_nodes;
 
 /// An ordinary message.
 const MAIL: &str = "From: a@customer.example\r\nTo: b@x.example\r\nSubject: hi\r\nDate: Tue, 24 Nov 2026 09:30:00 +0000\r\nMessage-ID: <m1@customer.example>\r\n\r\nHello\r\n.dot\r\n";

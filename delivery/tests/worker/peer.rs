@@ -1,5 +1,5 @@
 //! A receiving server whose answers hang on the local-parts of its recipients: `ok`, `fail`, `later` (until `accept_all`),
-//! `full` (one recipient per transaction), `drop` (closes after the dot).
+//! `full` (one recipient per transaction), `wait` (no answer until `accept_all`), `drop` (closes after the dot).
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -100,6 +100,9 @@ async fn serve(stream: TcpStream, state: Arc<State>) {
             "250 2.1.0 ok\r\n".into()
         } else if upper.starts_with("RCPT TO:") {
             let to = line["RCPT TO:".len()..].to_owned();
+            while to.starts_with("<wait") && !state.accept_all.load(Ordering::SeqCst) {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
             let accepts = state.accept_all.load(Ordering::SeqCst);
             match to.trim_start_matches('<') {
                 name if name.starts_with("fail") => "550 5.1.1 no such user\r\n".into(),

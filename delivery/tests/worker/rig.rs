@@ -6,23 +6,27 @@ use std::time::Duration;
 use bytes::Bytes;
 use delivery::{Config, Metrics};
 use eventlog::embedded::{EmbeddedConfig, EmbeddedLog};
-use eventlog::{EventLog, ManualClock, NewRecord, TableEvent, TailFrom};
+use eventlog::{EventLog, ManualClock, NewRecord, TableEvent, TailFrom, View};
 use schemas::attempt::{Attempt, AttemptEvent, Outcome};
 use schemas::commands::{Action, Command};
 use schemas::envelope::{BodyType, Client, Envelope, Recipient};
 use schemas::queue::QueueEntry;
 use schemas::reply::Reply;
-use schemas::senders::{Lock, SenderRow};
-use schemas::settings::{Setting, StaticRoute};
+use schemas::senders::{Lock, SenderRow, SendersView};
+use schemas::settings::{Setting, SettingsView, StaticRoute};
 use schemas::verdict::{Classification, Identity, Judged, MessageSummary};
 use schemas::{Domain, Mailbox, MessageId, ReversePath, Timestamp, Topic, UserId, spool};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
+use crate::MAIL;
+
 pub const NODE: &str = "node1";
 pub const DAY: Duration = Duration::from_secs(24 * 3600);
 pub const MINUTE: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(20);
+
+pub type Worker = tokio::task::JoinHandle<Result<(), delivery::Error>>;
 
 pub struct Rig {
     pub clock: ManualClock,
@@ -33,8 +37,11 @@ pub struct Rig {
 
 struct Running {
     log: Arc<EmbeddedLog>,
+    /// The views that the worker reads.
+    settings: View<SettingsView>,
+    senders: View<SendersView>,
     shutdown: CancellationToken,
-    worker: tokio::task::JoinHandle<Result<(), delivery::Error>>,
+    worker: Worker,
 }
 
 impl Rig {
@@ -62,7 +69,7 @@ impl Rig {
 
     /// Opens the log and starts the worker.
     pub async fn boot(&mut self) {
-        let clock: Arc<dyn eventlog::Clock> = Arc::new(self.clock.clone());
+        let clock = self.shared_clock();
         let mut config = EmbeddedConfig::new(self.directory.path());
         config.min_free_bytes = 0;
         let log = EmbeddedLog::open(config, Arc::clone(&clock)).expect("the log opens");
@@ -71,9 +78,34 @@ impl Rig {
         let settings = eventlog::view::settings(Arc::clone(&shared), shutdown.clone());
         let metrics = Metrics::new(&mut prometheus_client::registry::Registry::default());
         let senders = eventlog::view::senders(Arc::clone(&shared), shutdown.clone());
+        let run = delivery::run(
+            self.config.clone(),
+            shared,
+            clock,
+            settings.clone(),
+            senders.clone(),
+            metrics,
+            shutdown.clone(),
+        );
+        self.running = Some(Running { log, settings, senders, shutdown, worker: tokio::spawn(run) });
+    }
+
+    /// Starts another node's worker on the same log.
+    pub async fn boot_neighbour(&self, node: &str) -> (CancellationToken, Worker) {
+        let mut config = self.config.clone();
+        config.node = node.into();
+        config.hostname = format!("{node}.example");
+        let (running, shutdown) = (self.running(), CancellationToken::new());
+        let log: eventlog::Log = Arc::clone(&running.log) as _;
+        let metrics = Metrics::new(&mut prometheus_client::registry::Registry::default());
+        let (settings, senders) = (running.settings.clone(), running.senders.clone());
         let run =
-            delivery::run(self.config.clone(), shared, clock, settings, senders, metrics, shutdown.clone());
-        self.running = Some(Running { log, shutdown, worker: tokio::spawn(run) });
+            delivery::run(config, log, self.shared_clock(), settings, senders, metrics, shutdown.clone());
+        (shutdown, tokio::spawn(run))
+    }
+
+    fn shared_clock(&self) -> Arc<dyn eventlog::Clock> {
+        Arc::new(self.clock.clone())
     }
 
     /// Stops the worker and closes the log.
@@ -85,8 +117,21 @@ impl Rig {
         running.log.close().await;
     }
 
+    fn running(&self) -> &Running {
+        self.running.as_ref().expect("it runs")
+    }
+
     pub fn log(&self) -> &Arc<EmbeddedLog> {
-        &self.running.as_ref().expect("it runs").log
+        &self.running().log
+    }
+
+    /// Writes a row and waits until the worker's view has it: the tests are all that writes this topic.
+    async fn put<T: Send + Sync + 'static>(&self, view: &View<T>, record: NewRecord) {
+        view.caught_up().await;
+        let mut changes = view.changes();
+        changes.mark_unchanged();
+        self.log().append(vec![record]).await.expect("a row");
+        tokio::time::timeout(PATIENCE, changes.changed()).await.expect("in time").expect("the view lives");
     }
 
     /// Sends all mail of `domain` to a port here.
@@ -98,9 +143,7 @@ impl Rig {
     pub async fn set(&self, setting: Setting) {
         let value = serde_json::to_vec(&setting).expect("JSON");
         let record = NewRecord::new(Topic::Settings, setting.key(), setting.key(), value);
-        self.log().append(vec![record]).await.expect("a setting");
-        // The view of the worker follows; nothing tells us when it has.
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        self.put(&self.running().settings, record).await;
     }
 
     /// Locks the identity `shop`, or unlocks it.
@@ -113,8 +156,8 @@ impl Rig {
         row.lock = locked.then_some(lock);
         let key = schemas::senders::key(&row.user, row.identity.as_ref());
         let value = serde_json::to_vec(&row).expect("JSON");
-        self.log().append(vec![NewRecord::new(Topic::Senders, row.user.0, key, value)]).await.expect("a row");
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        let record = NewRecord::new(Topic::Senders, row.user.0, key, value);
+        self.put(&self.running().senders, record).await;
     }
 
     /// Releases a message to these recipients.
@@ -130,11 +173,21 @@ impl Rig {
     ) -> MessageId {
         let mut judged = judged(to, message, eventlog::Clock::now(&self.clock));
         change(&mut judged);
-        let value = spool::encode(&judged, message.as_bytes()).expect("a record");
-        let id = judged.envelope.id;
-        let record = NewRecord::new(Topic::Released, judged.envelope.user.0, id.to_string(), value);
-        self.log().append(vec![record]).await.expect("released");
-        id
+        self.log().append(vec![released(&judged, message)]).await.expect("released");
+        judged.envelope.id
+    }
+
+    /// Releases a message of each user to each recipient, all at once.
+    pub async fn release_all(&self, to: impl Iterator<Item = (String, String)>) -> Vec<MessageId> {
+        let release = |(user, to): (String, String)| {
+            let mut judged = judged(&[&to], MAIL, eventlog::Clock::now(&self.clock));
+            judged.envelope.user = UserId(user.clone());
+            judged.message.user = UserId(user);
+            (judged.envelope.id, released(&judged, MAIL))
+        };
+        let (ids, records) = to.map(release).unzip();
+        self.log().append(records).await.expect("released");
+        ids
     }
 
     /// All attempts, in the order of their partitions.
@@ -242,6 +295,12 @@ impl Rig {
 
 pub fn count(attempts: &[Attempt], outcome: Outcome) -> usize {
     attempts.iter().flat_map(|attempt| &attempt.recipients).filter(|r| r.outcome == outcome).count()
+}
+
+fn released(judged: &Judged, message: &str) -> NewRecord {
+    let value = spool::encode(judged, message.as_bytes()).expect("a record");
+    let id = judged.envelope.id.to_string();
+    NewRecord::new(Topic::Released, judged.envelope.user.0.clone(), id, value)
 }
 
 fn judged(to: &[&str], message: &str, now: Timestamp) -> Judged {

@@ -137,6 +137,7 @@ impl EmbeddedConsumer {
         self.shared.up()?;
         match self.changes().await? {
             Some(change) => Ok(Some(change)),
+            None if max == 0 => Ok(None),
             None => self.fetch(max).await,
         }
     }
@@ -147,7 +148,7 @@ impl Consumer for EmbeddedConsumer {
     async fn poll(&mut self, max: usize, max_wait: Duration) -> Result<Polled, LogError> {
         let deadline = tokio::time::Instant::now() + max_wait;
         loop {
-            if let Some(polled) = self.poll_once(max.max(1)).await? {
+            if let Some(polled) = self.poll_once(max).await? {
                 return Ok(polled);
             }
             if tokio::time::timeout_at(deadline, self.member.notify.notified()).await.is_err() {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{Offset, TopicPartitionList};
 use schemas::topics::TopicPartition;
 use schemas::{Position, Topic};
 use tokio::sync::Notify;
@@ -54,6 +54,8 @@ pub(super) struct KafkaConsumer {
     given: Offsets,
     /// Fetched and not given yet.
     fetched: VecDeque<Record>,
+    /// No more records are fetched.
+    paused: bool,
     /// To be told before anything else.
     untold: VecDeque<Polled>,
     /// The fate of the last commit is not known.
@@ -95,6 +97,7 @@ impl KafkaConsumer {
             member: None,
             given: Offsets::new(),
             fetched: VecDeque::new(),
+            paused: false,
             untold: VecDeque::new(),
             unsettled: false,
             fenced: None,
@@ -223,15 +226,35 @@ impl KafkaConsumer {
         self.shared.blocking(move |shared| shared.bounds.committed(&*native, &of)).await
     }
 
-    fn begin_at(&self, native: &Native, offsets: &Offsets) -> Result<(), LogError> {
+    fn begin_at(&mut self, native: &Native, offsets: &Offsets) -> Result<(), LogError> {
         let of: Vec<TopicPartition> = offsets.keys().copied().collect();
         let list = offsets::list(&self.shared.names, &of, |of| at(offsets[of]))?;
-        native.assign(&list).map_err(|error| unavailable("partitions cannot be fetched", &error))
+        native.assign(&list).map_err(|error| unavailable("partitions cannot be fetched", &error))?;
+        // A pause outlives the assignment in which it was asked for.
+        native.resume(&list).map_err(|error| unavailable("partitions cannot be fetched", &error))?;
+        self.paused = false;
+        Ok(())
+    }
+
+    /// Has librdkafka give no records for a while, or again.
+    fn pause(&mut self, pause: bool) -> Result<(), LogError> {
+        if pause == self.paused {
+            return Ok(());
+        }
+        let native = Arc::clone(self.native()?);
+        let of: Vec<TopicPartition> = self.owned.keys().copied().collect();
+        let list = offsets::list(&self.shared.names, &of, |_| Offset::Invalid)?;
+        let done = if pause { native.pause(&list) } else { native.resume(&list) };
+        done.map_err(|error| unavailable("fetching cannot be paused", &error))?;
+        self.paused = pause;
+        Ok(())
     }
 
     async fn poll_once(&mut self, max: usize) -> Result<Option<Polled>, LogError> {
-        if self.fetched.is_empty() && self.untold.is_empty() {
-            self.take_in(max)?;
+        self.pause(max == 0)?;
+        if self.untold.is_empty() && (max == 0 || self.fetched.is_empty()) {
+            // librdkafka tells of changes where it gives records, so it is asked for some even if none are wanted.
+            self.take_in(max.max(self.fetched.len() + 1))?;
         }
         self.follow_changes().await?;
         if let Some(change) = self.untold.pop_front() {
@@ -279,7 +302,7 @@ impl Consumer for KafkaConsumer {
     async fn poll(&mut self, max: usize, max_wait: Duration) -> Result<Polled, LogError> {
         let deadline = tokio::time::Instant::now() + max_wait;
         loop {
-            if let Some(polled) = self.poll_once(max.max(1)).await? {
+            if let Some(polled) = self.poll_once(max).await? {
                 return Ok(polled);
             }
             let now = tokio::time::Instant::now();

@@ -89,9 +89,18 @@ impl Follower {
 
     /// Polls until the assignment is as `wanted` says; no records may come.
     pub async fn until_owns(&mut self, wanted: impl Fn(&BTreeSet<TopicPartition>) -> bool) {
+        self.poll_until_owns(1, wanted).await;
+    }
+
+    /// The same while records wait: it asks for none.
+    pub async fn until_owns_without_room(&mut self, wanted: impl Fn(&BTreeSet<TopicPartition>) -> bool) {
+        self.poll_until_owns(0, wanted).await;
+    }
+
+    async fn poll_until_owns(&mut self, max: usize, wanted: impl Fn(&BTreeSet<TopicPartition>) -> bool) {
         let all = async {
             while !wanted(&self.owned) {
-                let records = self.poll(1, Duration::from_millis(50)).await.expect("polls");
+                let records = self.poll(max, Duration::from_millis(50)).await.expect("polls");
                 assert!(records.is_empty(), "no records were expected");
             }
         };

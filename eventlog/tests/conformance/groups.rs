@@ -76,6 +76,20 @@ pub async fn topics_partitioned_alike_are_assigned_alike(_: &mut dyn Engine, log
     assert!(a.owned.is_disjoint(&b.owned));
 }
 
+pub async fn who_has_no_room_hears_what_it_lost(_: &mut dyn Engine, log: Log) {
+    let records = (0..40).map(|n| record(Topic::Accepted, &format!("k{n}"), n.to_string())).collect();
+    log.append(records).await.expect("appends");
+    let mut a = Follower::join(&log, "g", "a", &[Topic::Accepted]).await;
+    a.until_owns_without_room(|owned| owned.len() == 4).await;
+    let mut b = Follower::join(&log, "g", "b", &[Topic::Accepted]).await;
+    tokio::join!(
+        a.until_owns_without_room(|owned| owned.len() == 2),
+        b.until_owns_without_room(|owned| owned.len() == 2),
+    );
+    let (from_a, from_b) = tokio::join!(a.take(1), b.take(1));
+    assert_eq!((from_a.len(), from_b.len()), (1, 1));
+}
+
 /// Members come and go while records flow; each record is committed by exactly one, in order, and never worked on by two
 /// at a time.
 pub async fn no_record_is_with_two_members(_: &mut dyn Engine, log: Log) {

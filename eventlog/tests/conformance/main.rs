@@ -56,6 +56,7 @@ macro_rules! every_engine {
                 groups::a_new_group_begins_at_the_start,
                 groups::two_and_three_members_share_and_take_over,
                 groups::topics_partitioned_alike_are_assigned_alike,
+                groups::who_has_no_room_hears_what_it_lost,
                 groups::no_record_is_with_two_members,
                 groups::a_slot_taken_over_fences_the_old_member,
                 groups::a_lost_partition_cannot_be_committed,

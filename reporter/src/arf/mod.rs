@@ -4,9 +4,10 @@ pub(crate) mod lines;
 mod parts;
 
 use bytes::Bytes;
-use schemas::envelope::{BodyType, Client, Origin, Recipient};
-use schemas::verdict::{Classification, Identity, Judged, MessageSummary, Verdict};
-use schemas::{Envelope, Mailbox, MessageId, ReversePath, Timestamp, UserId};
+use schemas::envelope::{BodyType, Origin};
+use schemas::own_mail::OwnMail;
+use schemas::verdict::{Classification, Judged, Verdict};
+use schemas::{Mailbox, MessageId, Timestamp};
 
 /// The original is attached up to this size, in bytes; of a larger one the header section.
 pub const MAX_ATTACHED_BYTES: usize = 256 * 1024;
@@ -45,59 +46,22 @@ pub fn build(report: &Report<'_>) -> (Judged, Bytes) {
     let verdict = report.verdict;
     let id = MessageId::derived(&format!("arf/{}", verdict.message.id), verdict.at);
     let bytes = Bytes::from(parts::message(report, id));
-    let message = MessageSummary {
+    let judged = OwnMail {
         id,
-        accepted_at: verdict.at,
-        user: UserId::own_mail(),
-        domain: verdict.message.domain.clone(),
-        identity: Identity("mailweir".into()),
-        reverse_path: ReversePath::Null,
+        at: verdict.at,
+        node: report.node,
+        hostname: report.hostname,
+        domain: &verdict.message.domain,
         header_from: Some(report.from.domain().clone()),
-        classification: Classification::Own,
-        size_bytes: bytes.len() as u64,
-        header_message_id: Some(format!("{id}@{}", report.hostname)),
-        client_queue_id: None,
-        subject: Some(parts::subject(verdict)),
-        own: true,
-    };
-    let judged = Judged {
-        envelope: envelope(report, id, &bytes),
-        message,
-        score: 0.0,
-        symbols: Vec::new(),
-        remove_fields: Vec::new(),
-        released_by: None,
-        kept: false,
-    };
-    (judged, bytes)
-}
-
-fn envelope(report: &Report<'_>, id: MessageId, bytes: &Bytes) -> Envelope {
-    let verdict = report.verdict;
-    Envelope {
-        id,
-        accepted_at: verdict.at,
-        node: report.node.to_owned(),
-        reply_partition: None,
-        user: UserId::own_mail(),
-        domain: verdict.message.domain.clone(),
-        client: Client {
-            address: ([127, 0, 0, 1], 0).into(),
-            helo: String::new(),
-            protocol: String::new(),
-            login: None,
-            tls: None,
-        },
-        reverse_path: ReversePath::Null,
-        recipients: vec![Recipient { forward_path: report.to.clone(), notify: None, orcpt: None }],
-        ret: None,
-        envid: None,
+        to: report.to,
+        subject: parts::subject(verdict),
+        origin: Origin::FeedbackReport { message_id: verdict.message.id },
         body_type: if bytes.is_ascii() { BodyType::SevenBit } else { BodyType::EightBitMime },
         smtputf8: report.to.needs_smtputf8() || report.from.needs_smtputf8(),
-        size_bytes: bytes.len() as u64,
-        chunks: Vec::new(),
-        origin: Some(Origin::FeedbackReport { message_id: verdict.message.id }),
+        size_bytes: bytes.len(),
     }
+    .judged();
+    (judged, bytes)
 }
 
 /// What reports of one identity share: derived from user and identity.

@@ -1,8 +1,9 @@
 use std::net::IpAddr;
 
 use mail_auth::report::{Feedback, FeedbackType};
-use schemas::verdict::{Disposition, Symbol};
-use schemas::{Domain, Position, Topic};
+use schemas::envelope::Client;
+use schemas::verdict::{Disposition, Identity, MessageSummary, Symbol};
+use schemas::{Domain, Position, ReversePath, Topic, UserId};
 
 use super::*;
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use eventlog::{Clock, Consumer, Log, LogError, NewRecord, Polled, Record, View};
 use schemas::settings::SettingsView;
 use schemas::topics::TopicPartition;
-use schemas::verdict::{Disposition, Identity, Judged, Verdict, VerdictEvent};
+use schemas::verdict::{BY_POLICY, Disposition, Identity, Judged, Verdict, VerdictEvent};
 use schemas::{Domain, Envelope, Mailbox, Timestamp, Topic, UserId, spool};
 use tokio_util::sync::CancellationToken;
 
@@ -261,7 +261,7 @@ fn told(record: &Record) -> Option<Told> {
             let is_told = is_blocked && verdict.message.classification.is_abuse() && !verdict.message.own;
             is_told.then(|| Told::Abuse(Box::new(verdict)))
         }
-        VerdictEvent::Lock { user, domain, identity, locked: true, by, at, reason } if by == "policy" => {
+        VerdictEvent::Lock { user, domain, identity, locked: true, by, at, reason } if by == BY_POLICY => {
             Some(Told::Lock { user, domain, identity, at, reason })
         }
         _ => None,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use schemas::limits::Over;
 use schemas::senders::{Lock, LockChange, SenderRow};
 use schemas::settings::{Limits, LockPolicy};
-use schemas::verdict::{Identity, MessageSummary};
+use schemas::verdict::{BY_POLICY, Identity, MessageSummary};
 use schemas::{Domain, Timestamp, UserId};
 
 use crate::locks;
@@ -233,7 +233,7 @@ impl Senders {
     pub fn end_lock(&mut self, user: &UserId, identity: Option<&Identity>, change: LockChange) -> bool {
         let Some(row) = self.get(user, identity) else { return false };
         let (at, domain) = (change.at, row.domain.clone());
-        let is_automatic = row.lock.as_ref().is_some_and(|lock| lock.by == locks::BY);
+        let is_automatic = row.lock.as_ref().is_some_and(|lock| lock.by == BY_POLICY);
         let ended = if is_automatic { locks::unlocks_that_count(row, at) + 1 } else { row.automatic_unlocks };
         if !self.unlock(user, identity, change) {
             return false;
