@@ -25,6 +25,7 @@ pub async fn open(config: &Config, roles: &Roles, clock: &Arc<dyn Clock>) -> any
                     "--only needs engine = \"kafka\": the embedded log belongs to one process, which runs every role; leave --only out"
                 );
             }
+            crate::migrate::marker::check_directory(&config.data_dir.join("log"))?;
             let directory = EmbeddedConfig::new(config.data_dir.join("log"));
             let embedded = EmbeddedLog::open(
                 EmbeddedConfig { min_free_bytes: *min_free_bytes, ..directory },

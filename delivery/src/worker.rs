@@ -172,7 +172,7 @@ impl Worker {
             let Some(value) = &record.value else { continue };
             match serde_json::from_slice::<Command>(value) {
                 Ok(command) if lane_commands::says_read(&command, &self.node) => {
-                    self.lane_reads.push(command)
+                    self.lane_reads.push(command);
                 }
                 Ok(command) => {
                     // What was decided before must be written before.

@@ -29,9 +29,8 @@ pub(super) async fn migrate(arguments: MigrateArguments) -> anyhow::Result<()> {
         println!("Statistics in {} are made anew from the history.", to.database.display());
     }
     println!(
-        "Start the node within a week with --config {}, and never again with {}: its mail would leave twice.",
-        arguments.to.display(),
-        arguments.from.display()
+        "Start the node within a week, with --config {}. The old log stays as it was; no node starts on it any more.",
+        arguments.to.display()
     );
     Ok(())
 }

@@ -1,5 +1,9 @@
-//! The mark that a migration leaves on the log it writes, so that nobody works on half of one.
+//! The marks that a migration leaves: on the log it writes, so that nobody works on half of one, and beside the log it read,
+//! so that nobody goes on with it.
 
+use std::path::Path;
+
+use anyhow::Context as _;
 use eventlog::{Log, NewRecord, TableEvent};
 use schemas::migration::{KEY, Migration, MigrationState};
 use schemas::{Timestamp, Topic};
@@ -28,6 +32,30 @@ pub(super) async fn write(log: &Log, node: &str, state: MigrationState, at: Time
     let value = serde_json::to_vec(&Migration { node: node.to_owned(), state, at })?;
     log.append(vec![NewRecord::new(Topic::Plans, KEY, KEY, value)]).await?;
     Ok(())
+}
+
+/// In the directory of an embedded log that was moved.
+const MOVED: &str = "moved-to-kafka";
+
+/// Notes in the directory of the old log that it was moved. Nothing else changes there.
+pub(super) fn leave_behind(directory: &Path, to: &str, at: Timestamp) -> anyhow::Result<()> {
+    let note = directory.join(MOVED);
+    std::fs::write(&note, format!("{}, to {to}\n", at.rfc3339()))
+        .with_context(|| format!("the log was moved, but {} cannot be written", note.display()))
+}
+
+/// # Errors
+/// When the embedded log in this directory was moved elsewhere.
+pub fn check_directory(directory: &Path) -> anyhow::Result<()> {
+    let note = directory.join(MOVED);
+    let Ok(text) = std::fs::read_to_string(&note) else { return Ok(()) };
+    anyhow::bail!(
+        "the log in {} was moved ({}), and what is in its queue would leave twice: start the node with the configuration for \
+         Kafka. If that log is gone and this one shall go on, remove {}",
+        directory.display(),
+        text.trim(),
+        note.display()
+    )
 }
 
 /// # Errors

@@ -26,7 +26,7 @@ pub use moved::Moved;
 use steps::Steps;
 
 /// Moves everything that a node still needs, and its history, from the embedded log of `from` to the Kafka log of `to`.
-/// The source is only read.
+/// The source is only read; a note in its directory says where it went, and `run` refuses it from then on.
 ///
 /// # Errors
 /// When the two do not fit, when the target holds something else, or when either log fails; each says what to do.
@@ -39,7 +39,9 @@ pub async fn migrate(from: &Config, to: &Config, clock: Arc<dyn Clock>) -> anyho
     let moved = between(&source, &target, &from.node, clock.as_ref()).await;
     target.close().await;
     source.close().await;
-    moved
+    let moved = moved?;
+    marker::leave_behind(&from.data_dir.join("log"), &kafka.brokers.join(", "), clock.now())?;
+    Ok(moved)
 }
 
 /// The same between two open logs, of any engine.

@@ -126,6 +126,9 @@ fn a_node_moves_to_kafka_with_everything_it_has_in_hand() {
         assert!(said(&output).contains(line), "{line}:\n{}", said(&output));
     }
     refused(&embedded, &to, "was moved here already");
+    let output =
+        Command::new(Mailweir::binary()).args(["run", "--config"]).arg(&embedded).output().expect("mailweir");
+    assert!(!output.status.success() && said(&output).contains("would leave twice"), "{}", said(&output));
 
     write(&node, "mailweir.toml", &text);
     node.run();

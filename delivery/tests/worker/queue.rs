@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use eventlog::{Clock, EventLog, NewRecord};
 use schemas::attempt::{AttemptCause, Outcome};
 use schemas::commands::{Action, QueueSelect};
+use schemas::{Topic, queue};
 
 use crate::MAIL;
 use crate::peer::Peer;
@@ -150,6 +152,29 @@ async fn an_operator_removes_and_reroutes() {
     rig.wait_for_outcome("later1@x.example delivered").await;
     rig.wait_for_queue(0).await;
     assert_eq!((peer.received().len(), other.received().len()), (0, 1));
+    rig.stop().await;
+}
+
+/// As `mailweir lane move` does it: the entry is in the log, and only then is the node told.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_moved_into_the_lane_is_delivered_once_the_node_is_told() {
+    let peer = Peer::start(&["PIPELINING"]).await;
+    let mut rig = rig(&peer).await;
+    rig.release(&["later1@x.example"], MAIL).await;
+    rig.wait_for_outcome("later1@x.example deferred").await;
+    let ours = rig.wait_for_queue(1).await.remove(0);
+    let mut moved = ours.clone();
+    moved.message.id = schemas::MessageId::derived("moved", rig.clock.now());
+    moved.next_attempt = rig.clock.now();
+    let (key, value) = (queue::key(moved.message.id, &moved.site), serde_json::to_vec(&moved).unwrap());
+    let record = NewRecord::new(Topic::Queue, queue::lane_key(&node()), key, value);
+    rig.log().append(vec![record]).await.unwrap();
+    peer.accept_all();
+    let told = rig.command(Action::LaneRead { node: node() }).await;
+    assert_eq!(told, (1, "1 entries taken into the lane".into()));
+    rig.wait_for("it", async |rig: &Rig| count(&rig.attempts().await, Outcome::Delivered) == 1).await;
+    assert_eq!(rig.wait_for_queue(1).await[0].message.id, ours.message.id, "what was there rests on");
+    assert_eq!(rig.command(Action::LaneRead { node: node() }).await.0, 0);
     rig.stop().await;
 }
 

@@ -49,12 +49,12 @@ pub async fn a_table_of_a_topic_kept_by_time_gives_every_record(_: &mut dyn Engi
         log.append(vec![record(Topic::Verdicts, "one key", value).in_partition(2)]).await.expect("appends");
     }
     let mut table = log.table(Topic::Verdicts, Some(&[2])).await.expect("a table");
-    let mut seen = Vec::new();
+    let mut seen: Vec<u32> = Vec::new();
     loop {
         for event in tokio::time::timeout(PATIENCE, table.next(7)).await.expect("in time").expect("reads") {
             match event {
                 TableEvent::Row(record) => seen.push(text(&record).parse().expect("a number")),
-                TableEvent::CaughtUp => return assert_eq!(seen, (0..20).collect::<Vec<u32>>()),
+                TableEvent::CaughtUp => return assert_eq!(seen, (0..20).collect::<Vec<_>>()),
             }
         }
     }

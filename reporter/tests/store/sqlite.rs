@@ -67,6 +67,26 @@ fn what_was_taken_is_there_after_opening_again() {
     assert_eq!((sums.messages, sums.delivered, suite::lines(&store).len()), (1, 1, 1));
 }
 
+/// A log that was moved to another engine is read from its start: nothing counts twice, and a trace finds its events.
+#[test]
+fn an_event_at_another_place_counts_once_and_is_found_there() {
+    let file = File::new();
+    let store = file.open();
+    suite::take(&store, &message(1).batch());
+    let mut moved = message(1).batch();
+    for change in &mut moved.changes {
+        change.position.partition = 5;
+        change.position.offset += 1000;
+    }
+    moved.covered.clear();
+    suite::take(&store, &moved);
+    let sums = suite::sums(&store);
+    assert_eq!((sums.messages, sums.delivered, suite::lines(&store).len()), (1, 1, 1));
+    let id = summary(1, Classification::Clean).id.to_string();
+    let events = store.events(&id).unwrap();
+    assert!(events.len() == 2 && events.iter().all(|(_, at)| at.partition == 5 && at.offset >= 1000));
+}
+
 #[test]
 fn a_deleted_file_is_noticed_while_it_is_open() {
     let file = File::new();
