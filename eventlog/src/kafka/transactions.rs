@@ -212,7 +212,7 @@ fn send_all(
 /// in whole ones.
 fn look(native: &Native) {
     native.poll(Duration::ZERO);
-    std::thread::sleep(LOOK);
+    std::thread::park_timeout(LOOK);
 }
 
 /// Nothing of the transaction is seen by anybody afterwards.
