@@ -3,16 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use eventlog::embedded::{EmbeddedConfig, EmbeddedLog};
-use eventlog::{
-    Consumer, EventLog, Log, LogError, NewRecord, Polled, Record, SystemClock, Table, TableEvent, Tail,
-    TailFrom, bodies,
-};
+use eventlog::{Log, NewRecord, Polled, Record, SystemClock, TableEvent, bodies};
+use faulty::FaultyLog;
 use schemas::commands::{Action, Command};
 use schemas::queue::{self, QueueEntry};
 use schemas::senders::{self, HoldRow};
@@ -21,6 +17,9 @@ use schemas::verdict::{Judged, VerdictEvent};
 use schemas::{Envelope, MessageId, Position, Timestamp, Topic, UserId, spool};
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
+
+#[path = "../eventlog/tests/faulty/mod.rs"]
+mod faulty;
 
 const NODE: &str = "node1";
 const USERS: usize = 9;
@@ -33,59 +32,6 @@ fn golden<T: DeserializeOwned>(name: &str) -> T {
 fn open(directory: &TempDir, partitions: u32) -> Log {
     let config = EmbeddedConfig { partitions, ..EmbeddedConfig::new(directory.path().join("log")) };
     EmbeddedLog::open(config, Arc::new(SystemClock)).expect("a log")
-}
-
-/// A log whose power fails with a certain write.
-struct Failing {
-    log: Log,
-    writes_left: AtomicUsize,
-}
-
-impl Failing {
-    fn on(log: &Log, writes: usize) -> Log {
-        Arc::new(Failing { log: Arc::clone(log), writes_left: AtomicUsize::new(writes) })
-    }
-}
-
-#[async_trait]
-impl EventLog for Failing {
-    fn partitions(&self, topic: Topic) -> u32 {
-        self.log.partitions(topic)
-    }
-    async fn append(&self, records: Vec<NewRecord>) -> Result<Vec<Position>, LogError> {
-        let left = self.writes_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
-        match left {
-            Ok(_) => self.log.append(records).await,
-            Err(_) => Err(LogError::Unavailable("as the test wants it".into())),
-        }
-    }
-    async fn announce(&self, records: Vec<NewRecord>) -> Result<(), LogError> {
-        self.log.announce(records).await
-    }
-    async fn join(&self, group: &str, slot: &str, topics: &[Topic]) -> Result<Box<dyn Consumer>, LogError> {
-        self.log.join(group, slot, topics).await
-    }
-    async fn table(&self, topic: Topic, partitions: Option<&[u32]>) -> Result<Box<dyn Table>, LogError> {
-        self.log.table(topic, partitions).await
-    }
-    async fn tail(&self, topic: Topic, partition: u32, from: TailFrom) -> Result<Box<dyn Tail>, LogError> {
-        self.log.tail(topic, partition, from).await
-    }
-    async fn read(&self, position: Position) -> Result<Option<Record>, LogError> {
-        self.log.read(position).await
-    }
-    async fn ends(&self, topic: Topic) -> Result<Vec<u64>, LogError> {
-        self.log.ends(topic).await
-    }
-    async fn lag(&self, group: &str, topic: Topic) -> Result<u64, LogError> {
-        self.log.lag(group, topic).await
-    }
-    fn accepting(&self) -> Result<(), LogError> {
-        self.log.accepting()
-    }
-    async fn close(&self) {
-        self.log.close().await;
-    }
 }
 
 fn user(number: usize) -> UserId {
@@ -330,7 +276,7 @@ async fn interrupted_again_and_again_it_comes_to_the_same() {
         let mut interrupted = 0;
         loop {
             // Some fail early, some late: the next one covers whatever the last one left.
-            let failing = Failing::on(&target, 1 + interrupted * 3);
+            let failing = FaultyLog::after_appends(&target, 1 + interrupted * 3);
             match mailweir::migrate::between(&source, &failing, NODE, &SystemClock).await {
                 Ok(_) => break,
                 Err(_) => interrupted += 1,
@@ -355,7 +301,7 @@ async fn a_row_that_left_meanwhile_is_taken_away() {
     fill(&source).await;
     let mut writes = 1;
     while rows(&target, Topic::Queue).await.is_empty() {
-        let failing = Failing::on(&target, writes);
+        let failing = FaultyLog::after_appends(&target, writes);
         assert!(mailweir::migrate::between(&source, &failing, NODE, &SystemClock).await.is_err());
         writes += 1;
     }

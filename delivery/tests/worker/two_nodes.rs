@@ -1,7 +1,6 @@
 //! Two nodes share `released`: what one loses, the other takes.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use schemas::attempt::Outcome;
 
@@ -20,12 +19,9 @@ async fn what_waits_for_room_moves_with_its_partition() {
     let mut sent = rig.release_all((0..ROOM).map(to)).await;
     rig.wait_for("no room", async |_: &Rig| peer.connections() >= ROOM).await;
     sent.extend(rig.release_all((ROOM..40).map(to)).await);
-    // Time for the first node to be given the rest. It has no room for it.
-    tokio::time::sleep(Duration::from_millis(300)).await;
     let (shutdown, neighbour) = rig.boot_neighbour("node2").await;
     rig.wait_for("the neighbour", async |_: &Rig| peer.connections() > ROOM).await;
-    // Time for the first node to hear what it lost.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    // The neighbour has work, so the first has given up half of the partitions, and heard of it.
     peer.accept_all();
     rig.wait_for("all", async |rig: &Rig| count(&rig.attempts().await, Outcome::Delivered) >= sent.len())
         .await;

@@ -1,5 +1,5 @@
-//! A log whose commits fail now and then, as an engine's do: before they were written, or after, so that the caller
-//! cannot know. The workers' tests use it, too.
+//! A log that fails as an engine's does: its commits now and then, before they were written or after, so that the caller
+//! cannot know; or all its appends from some number on. The workers' tests use it, too.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,10 +11,26 @@ use schemas::topics::TopicPartition;
 use schemas::{Position, Topic};
 
 pub struct FaultyLog {
-    pub log: Log,
-    pub commits: Arc<AtomicUsize>,
+    log: Log,
+    commits: Option<Arc<AtomicUsize>>,
     /// Records of one poll, at most: small batches make many commits.
-    pub max_poll: usize,
+    max_poll: usize,
+    appends_left: AtomicUsize,
+}
+
+#[allow(dead_code)] // each test has one of the two
+impl FaultyLog {
+    /// Two of five commits fail; `commits` counts them all.
+    pub fn in_commits(log: &Log, commits: &Arc<AtomicUsize>, max_poll: usize) -> Log {
+        let (log, commits) = (Arc::clone(log), Some(Arc::clone(commits)));
+        Arc::new(FaultyLog { log, commits, max_poll, appends_left: AtomicUsize::new(usize::MAX) })
+    }
+
+    /// Its power fails with the append after so many.
+    pub fn after_appends(log: &Log, appends: usize) -> Log {
+        let appends_left = AtomicUsize::new(appends);
+        Arc::new(FaultyLog { log: Arc::clone(log), commits: None, max_poll: usize::MAX, appends_left })
+    }
 }
 
 struct FaultyConsumer {
@@ -34,6 +50,9 @@ impl EventLog for FaultyLog {
     }
 
     async fn append(&self, records: Vec<NewRecord>) -> Result<Vec<Position>, LogError> {
+        let left = &self.appends_left;
+        left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1))
+            .map_err(|_| failed())?;
         self.log.append(records).await
     }
 
@@ -43,7 +62,8 @@ impl EventLog for FaultyLog {
 
     async fn join(&self, group: &str, slot: &str, topics: &[Topic]) -> Result<Box<dyn Consumer>, LogError> {
         let consumer = self.log.join(group, slot, topics).await?;
-        Ok(Box::new(FaultyConsumer { consumer, commits: Arc::clone(&self.commits), max_poll: self.max_poll }))
+        let Some(commits) = &self.commits else { return Ok(consumer) };
+        Ok(Box::new(FaultyConsumer { consumer, commits: Arc::clone(commits), max_poll: self.max_poll }))
     }
 
     async fn table(&self, topic: Topic, partitions: Option<&[u32]>) -> Result<Box<dyn Table>, LogError> {

@@ -2,7 +2,6 @@
 //! and commit, or at the server, everything counts once.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use eventlog::NewRecord;
@@ -46,11 +45,7 @@ async fn killed_again_and_again_it_counts_everything_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commits_of_unknown_fate_count_once() {
     let (site, target) = (Site::open(), Server::shared().new_database());
-    let log = Arc::new(FaultyLog {
-        log: Arc::clone(&site.log),
-        commits: Arc::new(AtomicUsize::new(0)),
-        max_poll: 3,
-    });
+    let log = FaultyLog::in_commits(&site.log, &Arc::default(), 3);
     send(&site, 0..40).await;
     let reporter = site.start_on_clickhouse(log, &target);
     until(&reporter, 40).await;

@@ -1,6 +1,5 @@
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use mail_auth::report::{Feedback, FeedbackType};
@@ -134,11 +133,7 @@ async fn of_a_large_message_the_header_section_goes_along() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_and_with_commits_of_unknown_fate_each_message_is_reported_once() {
     let site = Site::open();
-    let log = Arc::new(FaultyLog {
-        log: Arc::clone(&site.log),
-        commits: Arc::new(AtomicUsize::new(0)),
-        max_poll: 3,
-    });
+    let log = FaultyLog::in_commits(&site.log, &Arc::default(), 3);
     let count = 50u32;
     for number in 0..count {
         site.verdict(&blocked(number, Classification::Spam)).await;

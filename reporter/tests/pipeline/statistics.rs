@@ -1,5 +1,4 @@
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use reporter::store::query::{LogFilter, StatsLine};
 use schemas::Topic;
@@ -89,11 +88,7 @@ async fn killed_again_and_again_it_counts_everything_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commits_of_unknown_fate_count_once() {
     let site = Site::open();
-    let log = Arc::new(FaultyLog {
-        log: Arc::clone(&site.log),
-        commits: Arc::new(AtomicUsize::new(0)),
-        max_poll: 3,
-    });
+    let log = FaultyLog::in_commits(&site.log, &Arc::default(), 3);
     send(&site, 0..40).await;
     let reporter = site.start_on(log, site.database());
     until(&reporter, 40).await;

@@ -17,7 +17,7 @@ use schemas::settings::Limits;
 use schemas::verdict::{Classification, Identity, VerdictEvent};
 use schemas::{Domain, Envelope, Mailbox, MessageId, Position, ReversePath, Topic, UserId, spool};
 
-use site::{DAY, GTUBE, PATIENCE, START, Site, classification, judged, message};
+use site::{DAY, GTUBE, PATIENCE, START, Site, classification, judged, message, told};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_accepted_is_released_or_quarantined_with_a_reply() {
@@ -52,6 +52,10 @@ async fn what_is_accepted_is_released_or_quarantined_with_a_reply() {
     assert_eq!((identity.released, identity.identity_source.as_str()), (1, "user"));
     scorer.stop().await;
     assert_eq!(site.all(Topic::Verdicts).await.len(), 2);
+    // A refusal came with the commit that put the message into quarantine; what passed was only announced.
+    let replies = site.all(Topic::Replies).await;
+    let durable: Vec<MessageId> = replies.iter().filter_map(told).map(|(id, _)| id).collect();
+    assert_eq!(durable, [spam.id]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -446,9 +450,8 @@ async fn a_commit_that_fails_is_begun_again_from_the_log() {
     let site = Site::open().await;
     site.without_automatic_locks().await;
     let commits = Arc::default();
-    let faulty =
-        faulty::FaultyLog { log: Arc::clone(&site.log), commits: Arc::clone(&commits), max_poll: usize::MAX };
-    let scorer = site.start_on(Arc::new(faulty), 1);
+    let faulty = faulty::FaultyLog::in_commits(&site.log, &commits, usize::MAX);
+    let scorer = site.start_on(faulty, 1);
     let mut spam = Vec::new();
     for number in 0..100 {
         let envelope = site.envelope("shop.example", number);

@@ -323,15 +323,17 @@ pub fn classification(record: &Record, id: MessageId) -> Option<Classification> 
     }
 }
 
+/// What a session was told, and about which message.
+pub fn told(record: &Record) -> Option<(MessageId, String)> {
+    match serde_json::from_slice(record.value.as_ref()?).ok()? {
+        Reply::Session { message_id, reply } => Some((message_id, reply.to_string())),
+        _ => None,
+    }
+}
+
 /// As ingress does: what is announced is heard by those who listen, and by nobody later.
 async fn listen(mut tail: Box<dyn Tail>, replies: Arc<Mutex<HashMap<MessageId, String>>>) {
     while let Ok(records) = tail.next(1000).await {
-        for record in records {
-            if let Ok(Reply::Session { message_id, reply }) =
-                serde_json::from_slice(record.value.as_deref().unwrap_or_default())
-            {
-                replies.lock().unwrap().insert(message_id, reply.to_string());
-            }
-        }
+        replies.lock().unwrap().extend(records.iter().filter_map(told));
     }
 }
