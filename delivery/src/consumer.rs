@@ -61,6 +61,12 @@ impl Handle {
         self.events.next().await
     }
 
+    /// Records that wait for the worker.
+    pub(crate) fn waiting(&self) -> usize {
+        let count = |event: &Event| if let Event::Records(records) = event { records.len() } else { 0 };
+        self.events.waiting().iter().map(count).sum()
+    }
+
     /// Commits; resolves when it is durable. An unavailable log is asked again until it is there. A commit that moved
     /// offsets is not made twice: the offsets tell whether it went through (then no positions are known). One that moved
     /// none may be, and its outputs must bear that: events and entries are known by their ids and keys, copies are inert,

@@ -16,6 +16,8 @@ pub struct OutcomeLabel {
 pub struct Metrics {
     pub recipients: Family<OutcomeLabel, Counter>,
     pub in_flight: Gauge,
+    /// Messages taken from the log for which there is no room yet.
+    pub waiting: Gauge,
     pub queued: Gauge,
     pub connections: Gauge,
     pub connections_opened: Counter,
@@ -29,6 +31,7 @@ impl Metrics {
         let metrics = Metrics {
             recipients: Family::default(),
             in_flight: Gauge::default(),
+            waiting: Gauge::default(),
             queued: Gauge::default(),
             connections: Gauge::default(),
             connections_opened: Counter::default(),
@@ -45,6 +48,11 @@ impl Metrics {
             "mailweir_delivery_in_flight",
             "Message groups being delivered",
             metrics.in_flight.clone(),
+        );
+        registry.register(
+            "mailweir_delivery_waiting",
+            "Messages taken from the log for which there is no room yet",
+            metrics.waiting.clone(),
         );
         registry.register(
             "mailweir_delivery_queued",

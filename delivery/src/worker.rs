@@ -145,6 +145,7 @@ impl Worker {
                 () = clock.sleep_until(wake_at), if !stopping && (has_room || wake_at == next_keep) => {}
             }
             self.metrics.in_flight.set(self.in_flight() as i64);
+            self.metrics.waiting.set(released.waiting() as i64);
             if let Some(since) = stopping_since
                 && ((self.sites.running() == 0 && tried.is_empty()) || since.elapsed() >= DRAIN)
             {

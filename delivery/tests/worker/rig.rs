@@ -40,6 +40,7 @@ struct Running {
     /// The views that the worker reads.
     settings: View<SettingsView>,
     senders: View<SendersView>,
+    metrics: Metrics,
     shutdown: CancellationToken,
     worker: Worker,
 }
@@ -84,10 +85,10 @@ impl Rig {
             clock,
             settings.clone(),
             senders.clone(),
-            metrics,
+            metrics.clone(),
             shutdown.clone(),
         );
-        self.running = Some(Running { log, settings, senders, shutdown, worker: tokio::spawn(run) });
+        self.running = Some(Running { log, settings, senders, metrics, shutdown, worker: tokio::spawn(run) });
     }
 
     /// Starts another node's worker on the same log.
@@ -119,6 +120,11 @@ impl Rig {
 
     fn running(&self) -> &Running {
         self.running.as_ref().expect("it runs")
+    }
+
+    /// Messages that the worker has been given and has no room for.
+    pub fn waiting(&self) -> usize {
+        self.running().metrics.waiting.get() as usize
     }
 
     pub fn log(&self) -> &Arc<EmbeddedLog> {

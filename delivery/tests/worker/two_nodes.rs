@@ -19,9 +19,10 @@ async fn what_waits_for_room_moves_with_its_partition() {
     let mut sent = rig.release_all((0..ROOM).map(to)).await;
     rig.wait_for("no room", async |_: &Rig| peer.connections() >= ROOM).await;
     sent.extend(rig.release_all((ROOM..40).map(to)).await);
+    rig.wait_for("no room for the rest", async |rig: &Rig| rig.waiting() == 40 - ROOM).await;
     let (shutdown, neighbour) = rig.boot_neighbour("node2").await;
     rig.wait_for("the neighbour", async |_: &Rig| peer.connections() > ROOM).await;
-    // The neighbour has work, so the first has given up half of the partitions, and heard of it.
+    rig.wait_for("the loss", async |rig: &Rig| rig.waiting() < 40 - ROOM).await;
     peer.accept_all();
     rig.wait_for("all", async |rig: &Rig| count(&rig.attempts().await, Outcome::Delivered) >= sent.len())
         .await;
