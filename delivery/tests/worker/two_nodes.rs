@@ -1,6 +1,7 @@
 //! Two nodes share `released`: what one loses, the other takes.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use schemas::attempt::Outcome;
 
@@ -13,7 +14,12 @@ const ROOM: usize = 4;
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_for_room_moves_with_its_partition() {
     let peer = Peer::start(&["PIPELINING"]).await;
-    let mut rig = Rig::start_with(|config| config.max_in_flight = ROOM).await;
+    let mut rig = Rig::start_with(|config| {
+        config.max_in_flight = ROOM;
+        // Nothing makes room before the test does.
+        config.command_timeout = Duration::from_secs(120);
+    })
+    .await;
     rig.route("x.example", peer.port).await;
     let to = |number: usize| (format!("customer{number}.example"), format!("wait{number}@x.example"));
     let mut sent = rig.release_all((0..ROOM).map(to)).await;
