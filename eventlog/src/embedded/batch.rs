@@ -128,8 +128,7 @@ impl Batch {
         rows.commit().map_err(|error| unavailable(&error))?;
         for (place, written) in active {
             if let Some(epoch) = store.epochs_mut(place).last_mut() {
-                epoch.bytes = written.bytes;
-                epoch.last_at = written.last_at;
+                *epoch = written;
             }
         }
         Ok(())
@@ -137,16 +136,19 @@ impl Batch {
 
     /// The epoch that takes the first record of this batch for a partition.
     fn epoch(&self, store: &Store, place: usize, record: &Record) -> Result<Epoch, LogError> {
+        let offset = record.position.offset;
         let newest = {
             let epochs = store.epochs(place);
-            epochs
-                .last()
-                .filter(|_| !retention::cuts(&epochs, record.position.topic, self.at, store.epoch_bytes()))
-                .cloned()
+            let cuts = || retention::cuts(&epochs, record.position.topic, self.at, store.epoch_bytes());
+            match epochs.last() {
+                // Begun by a batch that was never written: it has no age, and there can be no other of this base.
+                Some(empty) if empty.base == offset => Some(empty.beginning_at(self.at)),
+                newest => newest.filter(|_| !cuts()).cloned(),
+            }
         };
         match newest {
             Some(epoch) => Ok(epoch),
-            None => store.begin_epoch(place, record.position.offset, self.at),
+            None => store.begin_epoch(place, offset, self.at),
         }
     }
 }
@@ -231,5 +233,56 @@ pub(super) fn remove_row(
     if old.is_tombstone {
         let of = store.layout().all()[place];
         rows.remove(&store.keys, slice(meta::tombstone_key(of, old.appended_at, old.offset)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use schemas::Topic;
+    use tokio::sync::{Semaphore, oneshot};
+
+    use super::super::config::EmbeddedConfig;
+    use super::super::store::Span;
+    use super::*;
+
+    /// Writes one record to `accepted`, as the writer does.
+    fn write(store: &Store, at: Timestamp, ends: &mut [u64]) {
+        let mut batch = Batch::new(at);
+        let record = NewRecord::new(Topic::Accepted, "user", "id", "value").in_partition(0);
+        let room = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("room");
+        batch.append(vec![record], oneshot::channel().0, room, store.layout(), ends);
+        batch.write(store).expect("it is written");
+    }
+
+    #[test]
+    fn an_epoch_that_a_crash_left_empty_is_gone_on_with() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let config = EmbeddedConfig::new(directory.path());
+        let now = Timestamp(1_795_512_600_000);
+        let index = Layout::new(config.partitions)
+            .index(TopicPartition { topic: Topic::Accepted, partition: 0 })
+            .expect("a partition");
+        let store = Store::open(&config).expect("opens");
+        // A batch begins an epoch before it writes to it; here the process dies in between.
+        store.begin_epoch(index, 0, now).expect("an epoch");
+        drop(store);
+        let store = Store::open(&config).expect("opens again");
+        let mut ends = store.ends().expect("ends");
+        write(&store, now, &mut ends);
+        write(&store, now, &mut ends);
+        let epochs = store.epochs(index).len();
+        let nobody = meta::Committed::new();
+        let later = now.plus(Duration::from_secs(3600));
+        retention::enforce(&store, &ends, &nobody, later, Duration::ZERO).expect("retention");
+        drop(store);
+        let store = Store::open(&config).expect("opens again");
+        let span = Span { index, from: 0, until: u64::MAX, max: 9, max_bytes: usize::MAX };
+        let (found, _) = store.scan(span, None).expect("reads");
+        let offsets: Vec<u64> = found.iter().map(|record| record.position.offset).collect();
+        assert_eq!(offsets, [0, 1], "an hour is no retention");
+        assert_eq!(epochs, 1, "who reads from two of one base gets their records twice");
     }
 }

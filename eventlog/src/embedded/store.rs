@@ -181,6 +181,11 @@ impl Store {
 }
 
 impl Epoch {
+    /// The same, empty, as of a batch that was gathered at this time.
+    pub(super) fn beginning_at(&self, at: Timestamp) -> Self {
+        Epoch { first_at: at, last_at: at, bytes: 0, ..self.clone() }
+    }
+
     fn recover(base: u64, keyspace: Keyspace) -> Result<Self, LogError> {
         let bytes = keyspace.disk_space();
         let mut epoch =

@@ -155,12 +155,16 @@ async fn check(log: &Log, acknowledged: &BTreeSet<Id>) {
             .map(|output| (String::from_utf8(output.key.to_vec()).expect("text"), id(output)))
             .collect();
         let differs = copied.iter().zip(&expected).position(|(copied, expected)| copied != expected);
+        let around = differs.unwrap_or(expected.len().min(copied.len())).saturating_sub(2);
         assert!(
             copied.len() == expected.len() && differs.is_none(),
-            "partition {partition}: offset {}, {} outputs of {} inputs, first difference at {differs:?}",
+            "partition {partition}: offset {}, {} outputs of {} inputs, first difference at {differs:?}; outputs from {around} on {:?} \
+             in place of {:?}",
             committed[&partition],
             copied.len(),
             inputs.len(),
+            copied.iter().skip(around).take(6).collect::<Vec<_>>(),
+            expected.iter().skip(around).take(6).collect::<Vec<_>>(),
         );
         newest.extend(copied.into_iter().map(|(_, id)| (id.0, id)));
         for input in inputs {
