@@ -61,6 +61,11 @@ impl Process {
     /// `kill -9`, and up again.
     pub fn kill_and_start_again(&mut self) {
         self.kill();
+        self.start_again();
+    }
+
+    /// Up again after it ended.
+    pub fn start_again(&mut self) {
         self.child = Self::spawn(self.roles, &self.config, &self.log);
     }
 
