@@ -52,6 +52,7 @@ impl Cluster {
                 cluster.run(node, role);
             }
         }
+        cluster.run("node2", "reporter");
         cluster.doors.into_iter().for_each(wait::for_port);
         cluster
     }

@@ -16,7 +16,7 @@ use mailweir_tests::ledger::{self, Entry};
 const CLIENTS: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(180);
 /// What is done to the cluster, one after the other, spread over the time in which mail is sent.
-const BLOWS: [Blow; 13] = [
+const BLOWS: [Blow; 14] = [
     Blow::Kill("node1", "scorer"),
     Blow::Kill("node2", "delivery"),
     Blow::Stop("node2", "scorer"),
@@ -29,6 +29,7 @@ const BLOWS: [Blow; 13] = [
     Blow::Kill("node2", "ingress"),
     Blow::ClickHouse("CONT"),
     Blow::Kill("node1", "reporter,control"),
+    Blow::Kill("node2", "reporter"),
     Blow::Kill("node2", "scorer"),
 ];
 

@@ -17,8 +17,9 @@ const USERS: u8 = 8;
 const PACE: Duration = Duration::from_millis(400);
 /// Between two restarts.
 const REST: Duration = Duration::from_secs(6);
-const ORDER: [(&str, &str); 7] = [
+const ORDER: [(&str, &str); 8] = [
     ("node1", "reporter,control"),
+    ("node2", "reporter"),
     ("node1", "delivery"),
     ("node2", "delivery"),
     ("node1", "scorer"),
