@@ -2,7 +2,7 @@
 //! table and replacing what is made of it would be missing there. Who makes it again says so in the database, and whoever
 //! wants to write looks first.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use super::plain;
 use super::server::{Failure, Server};
@@ -24,8 +24,9 @@ pub(super) struct Pause<'a> {
 impl<'a> Pause<'a> {
     /// Announces a pause, and waits for what is under way.
     pub(super) fn begin(server: &'a Server) -> Result<Self, Failure> {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let pause = Pause { server, by: format!("{}-{}", std::process::id(), since.as_nanos()) };
+        let name: Vec<(String,)> = server.ask(&plain("SELECT toString(generateUUIDv4())"), &[])?;
+        let (name,) = name.into_iter().next().ok_or_else(|| Failure::Refused("it gives no name".into()))?;
+        let pause = Pause { server, by: format!("process-{}-{name}", std::process::id()) };
         pause.lasts(LASTS_SECS)?;
         // Of two that begin at once one gives way.
         if let Some(other) = others(server, &pause.by)?.into_iter().find(|other| *other < pause.by) {
