@@ -50,7 +50,10 @@ async fn each_topic_is_kept_for_as_long_as_the_design_says() {
 }
 
 /// Setting, a value that it must not have, the one that it must.
-const WRONG: [(&str, &[(&str, &str, &str)]); 3] = [
+type Wrong = (&'static str, &'static str, &'static str);
+
+/// By topic.
+const WRONG: [(&str, &[Wrong]); 3] = [
     (
         "accepted",
         &[
