@@ -3,6 +3,7 @@
 
 mod brokers_away;
 mod cluster;
+mod open_transactions;
 mod secured;
 mod topics;
 mod trimming;
