@@ -94,7 +94,7 @@ pub(super) async fn prepare(config: &KafkaConfig, names: &Names, clients: &Clien
             problems.push(topics::too_few_copies(config, name, copies));
         }
     }
-    warn_of_short_memory(config, clients, &admin).await;
+    warn_of_short_memory(clients, &admin).await;
     problems.extend(wrong_settings(config, names, &admin).await.map_err(unreachable)?);
     if problems.is_empty() { Ok(()) } else { Err(OpenError::Topics(problems)) }
 }
@@ -153,16 +153,13 @@ fn reached(watcher: &Watcher) -> Result<Metadata, String> {
 }
 
 /// Says so when the brokers forget the place of an idle group soon. No reason not to start: it takes a long stop to matter.
-async fn warn_of_short_memory(config: &KafkaConfig, clients: &Clients, admin: &AdminClient<Notices>) {
+async fn warn_of_short_memory(clients: &Clients, admin: &AdminClient<Notices>) {
     let Some(minutes) = remembered_minutes(clients, admin).await else { return };
     if Duration::from_secs(minutes.saturating_mul(60)) < REMEMBERED {
         tracing::warn!(
-            "the brokers forget how far a group has come when nobody is in it for {} hours (offsets.retention.minutes = \
-             {minutes}); after a longer stop mail would be sent again: run kafka-configs.sh --bootstrap-server {} --alter \
-             --entity-type brokers --entity-default --add-config offsets.retention.minutes=525600, or set it in the \
-             brokers' server.properties where they refuse that",
-            minutes / 60,
-            config.bootstrap()
+            "the brokers forget how far a group has come when nobody is in it for {} hours; after a longer stop mail would be \
+             sent again: set offsets.retention.minutes = 525600 in the server.properties of each broker",
+            minutes / 60
         );
     }
 }
