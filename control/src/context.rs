@@ -21,6 +21,9 @@ use crate::writer::SettingsWriter;
 pub type BackupHook =
     Arc<dyn Fn(PathBuf) -> Pin<Box<dyn Future<Output = Result<(), LogError>> + Send>> + Send + Sync>;
 
+/// Why this process takes in no mail now; `None`: it does. Only ingress knows, so whoever wires the roles gives the way.
+pub type Obstacle = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+
 /// What control is told by the configuration of its node.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -59,6 +62,7 @@ pub struct Context {
     pub history: History,
     pub writer: Arc<SettingsWriter>,
     pub backup: Option<BackupHook>,
+    pub obstacle: Obstacle,
 }
 
 /// Starts the views that control follows; they run until `shutdown`. `backup` absent: `POST /v1/backup` says that this
@@ -73,6 +77,7 @@ pub async fn start(
     senders: View<SendersView>,
     cluster_key: ClusterKey,
     backup: Option<BackupHook>,
+    obstacle: Obstacle,
     shutdown: CancellationToken,
 ) -> Context {
     let writer = SettingsWriter::new(Arc::clone(&log), Arc::clone(&clock), settings.clone(), cluster_key);
@@ -87,5 +92,6 @@ pub async fn start(
         settings,
         senders,
         backup,
+        obstacle,
     }
 }

@@ -10,6 +10,7 @@ mod config;
 pub mod connection;
 pub mod data;
 mod error;
+mod gate;
 pub mod listener;
 pub mod metrics;
 pub mod proxy;
@@ -21,4 +22,5 @@ pub mod verdict;
 
 pub use config::{Config, Limits, ListenerConfig, ListenerTls, TlsFiles};
 pub use error::Error;
+pub use gate::{Gate, Shut};
 pub use listener::Ingress;

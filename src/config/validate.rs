@@ -1,6 +1,6 @@
 //! From the raw file to a `Config`: every key looked at, every problem collected.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -235,20 +235,12 @@ fn listeners(
             tls,
             proxy_protocol_from,
             auth_without_tls: listener.auth_without_tls,
+            optional: false,
         });
     }
     if listeners.is_empty() {
-        let default = |port, tls| ingress::ListenerConfig {
-            bind: SocketAddr::from(([0, 0, 0, 0], port)),
-            tls,
-            proxy_protocol_from: Vec::new(),
-            auth_without_tls: false,
-        };
         if has_tls {
-            return vec![
-                default(587, ingress::ListenerTls::StartTls),
-                default(465, ingress::ListenerTls::Implicit),
-            ];
+            return default_listeners();
         }
         if may_go_without {
             return Vec::new();
@@ -260,6 +252,23 @@ fn listeners(
         );
     }
     listeners
+}
+
+/// The ports of submission (RFC 8314) on every address, of IPv6 where the machine has it.
+fn default_listeners() -> Vec<ingress::ListenerConfig> {
+    let of = |ip: IpAddr, port, tls| ingress::ListenerConfig {
+        bind: SocketAddr::new(ip, port),
+        tls,
+        proxy_protocol_from: Vec::new(),
+        auth_without_tls: false,
+        optional: ip.is_ipv6(),
+    };
+    let families = [IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED)];
+    let of_port = |(port, tls)| families.map(|ip| of(ip, port, tls));
+    [(587, ingress::ListenerTls::StartTls), (465, ingress::ListenerTls::Implicit)]
+        .into_iter()
+        .flat_map(of_port)
+        .collect()
 }
 
 fn delivery(check: &mut Checker, raw: raw::Delivery) -> Delivery {

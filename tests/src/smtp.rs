@@ -15,7 +15,15 @@ impl Client {
     /// # Errors
     /// When the connection fails.
     pub fn connect(port: u16) -> std::io::Result<(Self, String)> {
-        let stream = TcpStream::connect(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port))?;
+        Self::connect_to(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port))
+    }
+
+    /// The same of any address.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub fn connect_to(address: SocketAddr) -> std::io::Result<(Self, String)> {
+        let stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         stream.set_write_timeout(Some(Duration::from_secs(30)))?;
         stream.set_nodelay(true)?;
