@@ -30,7 +30,7 @@ fn a_client_on_ipv6_is_known_and_named_in_the_trace_field() {
     let received = wait::until("it arrives", Duration::from_secs(20), || sink.received().pop());
     let text = String::from_utf8_lossy(&received.message).into_owned();
     assert!(text.starts_with("Received: from client.example ([IPv6:::1])"), "{text}");
-    assert_eq!(node.log_lines(&[])[0]["user"], "::1/128");
+    assert_eq!(node.wait_for_outcomes(1, Duration::from_secs(20))[0]["user"], "::1/128");
     // On IPv4 the same machine is nobody.
     let refused = smtp::send(node.port, "x@a.example", &["ok@b.example"], &message).expect("a reply");
     assert!(refused.starts_with("550 5.7.1"), "{refused}");
