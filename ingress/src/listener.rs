@@ -78,7 +78,11 @@ impl Ingress {
                 Err(source) => return Err(Error::Bind { address: listener.bind, source }),
             }
         }
-        Ok(Ingress { config, listeners, certificate, metrics: Metrics::new(registry) })
+        let metrics = Metrics::new(registry);
+        if let Some(certificate) = &certificate {
+            certificate.tell(&metrics.certificate_expires);
+        }
+        Ok(Ingress { config, listeners, certificate, metrics })
     }
 
     /// Where it listens, in the order of the configuration.
@@ -153,7 +157,8 @@ async fn start_background(shared: &Arc<Shared>, tasks: &TaskTracker, stop: &Canc
     let (node, log) = (shared.config.node.clone(), Arc::clone(&shared.log));
     tasks.spawn(shared.refusals.clone().flush_until(node, log, stop.clone()));
     if let Some(certificate) = shared.certificate.clone() {
-        tasks.spawn(certificate.watch(stop.clone()));
+        let expires = shared.metrics.certificate_expires.clone();
+        tasks.spawn(certificate.watch(expires, Arc::clone(&shared.clock), stop.clone()));
     }
     tasks.spawn(watch_lag(Arc::clone(shared), stop.clone()));
 }

@@ -29,6 +29,7 @@ pub struct Node {
     pub log: Log,
     pub smtp: SocketAddr,
     pub gate: Gate,
+    pub registry: Registry,
     pub directory: Arc<tempfile::TempDir>,
     stop: CancellationToken,
     ingress: JoinHandle<Result<(), ingress::Error>>,
@@ -123,13 +124,14 @@ impl Node {
             verdict_timeout: Duration::from_millis(700),
             limits: setup.limits,
         };
-        let ingress = Ingress::bind(config, &mut Registry::default()).await.expect("it binds");
+        let mut registry = Registry::default();
+        let ingress = Ingress::bind(config, &mut registry).await.expect("it binds");
         let smtp = ingress.addresses()[0];
         let scorer = setup.scorer.then(|| tokio::spawn(judge(Arc::clone(&log), stop.clone())));
         let clock = Arc::new(SystemClock);
         let gate = Gate::new(Arc::clone(&log), settings, senders, setup.max_lag);
         let ingress = tokio::spawn(ingress.run(gate.clone(), clock, stop.clone()));
-        Node { log, smtp, gate, directory, stop, ingress, scorer }
+        Node { log, smtp, gate, registry, directory, stop, ingress, scorer }
     }
 
     /// Begins a graceful stop.
