@@ -291,11 +291,14 @@ fn delivery(check: &mut Checker, raw: raw::Delivery) -> Delivery {
     if retry.iter().any(Duration::is_zero) {
         check.problem("delivery.retry", "a delay of zero would hammer the receiver", "use at least \"1s\"");
     }
-    if let Some(file) = raw.tls_roots_file.as_ref().filter(|file| !file.is_file()) {
+    // Read as delivery will read it: what keeps it from starting is told here.
+    if let Some(file) = &raw.tls_roots_file
+        && let Err(error) = delivery::tls::ClientTls::new(Some(file))
+    {
         check.problem(
             "delivery.tls_roots_file",
-            format!("{} is no file", file.display()),
-            "give a PEM file of root certificates",
+            error.to_string(),
+            "give a PEM file of root certificates that mailweir may read",
         );
     }
     let connect_timeout = raw
