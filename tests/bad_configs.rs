@@ -25,4 +25,3 @@ fn every_mistake_is_named_with_its_key_and_its_fix() {
     }
     assert!(seen >= 8, "the fixtures are there");
 }
-

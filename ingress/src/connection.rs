@@ -18,9 +18,7 @@ use crate::data::{LineEnds, Unstuffer};
 use crate::listener::Shared;
 use crate::metrics::Reason;
 use crate::proxy::{self, Parsed};
-use crate::session::{
-    Action, AuthResult, Options, Session, TOO_MANY_CONNECTIONS, Transaction, World,
-};
+use crate::session::{Action, AuthResult, Options, Session, TOO_MANY_CONNECTIONS, Transaction, World};
 use crate::slots::Slot;
 
 /// One read takes at most this many bytes while a message comes.
@@ -320,17 +318,13 @@ impl Connection {
                 }
                 Action::CheckPassword { login, password } => {
                     self.flush().await?;
-                    let result = match self
-                        .shared
-                        .authenticator
-                        .check(self.client.ip(), &login, password)
-                        .await
-                    {
-                        AuthResult::Good(login) if !self.slot.log_in(&login).await => {
-                            AuthResult::TooManyConnections
-                        }
-                        result => result,
-                    };
+                    let result =
+                        match self.shared.authenticator.check(self.client.ip(), &login, password).await {
+                            AuthResult::Good(login) if !self.slot.log_in(&login).await => {
+                                AuthResult::TooManyConnections
+                            }
+                            result => result,
+                        };
                     let actions = self.session.authenticated(result);
                     if !Box::pin(self.carry_out(actions)).await? {
                         return Ok(false);

@@ -53,12 +53,7 @@ impl Gate {
     }
 }
 
-fn decide(
-    caught_up: bool,
-    log: Result<(), LogError>,
-    lag: [u64; GROUPS.len()],
-    max: u64,
-) -> Option<Shut> {
+fn decide(caught_up: bool, log: Result<(), LogError>, lag: [u64; GROUPS.len()], max: u64) -> Option<Shut> {
     if let Err(error) = log {
         return Some(Shut::Log(error));
     }

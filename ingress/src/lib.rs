@@ -1,8 +1,8 @@
 //! SMTP in: listeners, sessions, and the durable accept behind every `250`.
 //!
 //! A message's way through here: `listener` accepts the connection, `connection` moves its bytes, `session` is the
-//! dialogue (a pure state machine, one file per stage), `data` takes the message off the wire, `accept` appends it,
-//! `verdict` waits for the scorer's word.
+//! dialogue (a pure state machine, one file per stage), `gate` says whether mail is taken in, `data` takes the message
+//! off the wire, `accept` appends it, `verdict` waits for the scorer's word.
 
 pub mod accept;
 pub mod auth;

@@ -102,8 +102,7 @@ impl Ingress {
         clock: Arc<dyn Clock>,
         shutdown: CancellationToken,
     ) -> Result<(), Error> {
-        let (log, settings, senders) =
-            (Arc::clone(&gate.log), gate.settings.clone(), gate.senders.clone());
+        let (log, settings, senders) = (Arc::clone(&gate.log), gate.settings.clone(), gate.senders.clone());
         let partition = log.partition_of(Topic::Replies, self.config.node.as_bytes());
         let verdicts = Verdicts::new(partition, self.config.verdict_timeout);
         let drain = self.config.limits.drain;

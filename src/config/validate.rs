@@ -347,3 +347,24 @@ fn log_format(check: &mut Checker, text: Option<&str>) -> LogFormat {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_listeners_are_on_both_kinds_of_address_and_ipv6_may_be_missing() {
+        let all = default_listeners();
+        let shown: Vec<String> =
+            all.iter().map(|it| format!("{} {:?} {}", it.bind, it.tls, it.optional)).collect();
+        assert_eq!(
+            shown,
+            [
+                "0.0.0.0:587 StartTls false",
+                "[::]:587 StartTls true",
+                "0.0.0.0:465 Implicit false",
+                "[::]:465 Implicit true"
+            ]
+        );
+    }
+}

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use schemas::{Domain, Topic};
-use schemas::session::SessionRefusals;
 use ingress::{Config, Error, Ingress, ListenerConfig};
 use prometheus_client::registry::Registry;
+use schemas::session::SessionRefusals;
 use schemas::settings::{OutgoingUser, Setting, UserAuth, UserSettings};
+use schemas::{Domain, Topic};
 
 use crate::client::{Client, connected};
 use crate::node::{Node, PASSWORD, Setup, accepted, records, users};

@@ -117,7 +117,10 @@ mod tests {
     #[test]
     fn what_is_known_altogether_is_taken_as_it_is() {
         let (settings, ignored) = read(r#"{"spam_action": "observe", "limits": {}}"#);
-        assert_eq!((settings.spam_action, settings.limits), (Some(SpamAction::Observe), Some(Limits::default())));
+        assert_eq!(
+            (settings.spam_action, settings.limits),
+            (Some(SpamAction::Observe), Some(Limits::default()))
+        );
         assert!(ignored.is_empty());
     }
 

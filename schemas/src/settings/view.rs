@@ -203,7 +203,9 @@ mod tests {
         assert!(view.apply(b"dkim_key/a.example/s1", Some(b"?"), 1).is_err());
         assert!(!view.may_lack_a_user(), "a key signs, it lets nobody in");
         assert!(view.apply(b"outgoing_user/a.example", Some(later), 2).is_err());
-        assert!(view.may_lack_a_user() && view.may_lack_login("A.example") && !view.may_lack_login("b.example"));
+        assert!(
+            view.may_lack_a_user() && view.may_lack_login("A.example") && !view.may_lack_login("b.example")
+        );
         assert!(view.apply(b"outgoing_user/a.example", Some(known), 3).unwrap().is_empty());
         assert!(!view.may_lack_a_user() && view.user_by_login("a.example").is_some());
         assert!(view.apply(b"outgoing_user/a.example", Some(later), 4).is_err());

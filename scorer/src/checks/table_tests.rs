@@ -48,7 +48,9 @@ fn plain() -> String {
 
 fn table() -> Vec<Row> {
     let multipart = |parts: &str| {
-        with(&format!("MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n{parts}--b--\r\n"))
+        with(&format!(
+            "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n{parts}--b--\r\n"
+        ))
     };
     let attachment = "--b\r\nContent-Type: application/octet-stream; name=a.exe\r\n\r\nx\r\n";
     vec![
@@ -77,7 +79,11 @@ fn table() -> Vec<Row> {
         row(C::MissingFrom, false, format!("{DATE}{SUBJECT}{REST}\r\nx\r\n")),
         row(C::ManyFrom, false, format!("From: a@b.example, z@b.example\r\n{DATE}{SUBJECT}{REST}\r\nx\r\n")),
         Row { helo: "192.0.2.1", ..row(C::InvalidHelo, false, plain()) },
-        row(C::DateOff, false, format!("{FROM}Date: Mon, 16 Nov 2026 09:00:00 +0000\r\n{SUBJECT}{REST}\r\nx\r\n")),
+        row(
+            C::DateOff,
+            false,
+            format!("{FROM}Date: Mon, 16 Nov 2026 09:00:00 +0000\r\n{SUBJECT}{REST}\r\nx\r\n"),
+        ),
         row(C::MissingDate, false, format!("{FROM}{SUBJECT}{REST}\r\nx\r\n")),
         row(C::RawSubject, false, format!("{FROM}{DATE}Subject: Re: Gr\u{fc}\u{df}e\r\n{REST}\r\nx\r\n")),
         row(C::MalformedHeader, false, format!("{FROM}{DATE}{SUBJECT}no field at all\r\n{REST}\r\nx\r\n")),
@@ -91,8 +97,7 @@ fn outcome(row: &Row, checks: &str) -> (Classification, bool, Vec<String>) {
     let policy = policy(&format!("{{{}\"checks\": {{{checks}}}}}", row.settings));
     let at = Position { topic: Topic::Accepted, partition: 0, offset: 0 };
     let senders = Senders::default();
-    let verdict =
-        judge(&envelope, row.message.as_bytes(), at, &policy, &senders, classifier(), NOW).verdict;
+    let verdict = judge(&envelope, row.message.as_bytes(), at, &policy, &senders, classifier(), NOW).verdict;
     let found = verdict.symbols.into_iter().map(|symbol| symbol.name);
     let found = found.filter(|name| CHECKS.iter().any(|check| check.symbol == name)).collect();
     (verdict.message.classification, verdict.disposition == Disposition::Release, found)
