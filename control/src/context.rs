@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::history::History;
 use crate::quarantine_view::{self, QuarantineView};
 use crate::queue_view::{self, QueueView};
+use crate::trimming;
 use crate::writer::SettingsWriter;
 
 /// Copies the log into a directory. Only the engine can do that, so whoever opened it gives the way.
@@ -80,10 +81,13 @@ pub async fn start(
     obstacle: Obstacle,
     shutdown: CancellationToken,
 ) -> Context {
+    let queue = queue_view::follow(Arc::clone(&log), shutdown.clone());
+    let trims = trimming::run(Arc::clone(&log), Arc::clone(&clock), queue.clone(), shutdown.clone());
+    tokio::spawn(trims);
     let writer = SettingsWriter::new(Arc::clone(&log), Arc::clone(&clock), settings.clone(), cluster_key);
     Context {
         config: Arc::new(config),
-        queue: queue_view::follow(Arc::clone(&log), shutdown.clone()),
+        queue,
         quarantine: quarantine_view::follow(Arc::clone(&log), shutdown.clone()),
         history: History::follow(Arc::clone(&log), shutdown),
         writer: Arc::new(writer),

@@ -3,7 +3,7 @@
 //! The modules stand in reading order: what crosses the socket (`api`); how a settings file becomes settings
 //! (`settings_file`, `password`, `dkim`, `resolve`), what applying it would change (`diff`, `redact`) and who writes it
 //! (`writer`, `history`); what is known of queue and quarantine (`queue_view`, `quarantine_view`, `message`); how a command
-//! is given (`command`), how a lane is moved (`lane_move`); and `context` and `routes` over all of it.
+//! is given (`command`), how a lane is moved (`lane_move`) and what the log may drop (`trimming`); and `context` and `routes` over all of it.
 
 pub mod api;
 pub mod cluster_key;
@@ -28,6 +28,7 @@ pub mod queue_view;
 pub mod command;
 pub mod export;
 pub mod lane_move;
+pub mod trimming;
 
 pub mod context;
 pub mod routes;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use schemas::topics::TopicPartition;
-use schemas::{Position, Topic};
+use schemas::{Position, Timestamp, Topic};
 
 use crate::{LogError, NewRecord, Record};
 
@@ -78,6 +78,20 @@ pub trait EventLog: Send + Sync + 'static {
     /// # Errors
     /// `Unavailable`, `Closed`.
     async fn lag(&self, group: &str, topic: Topic) -> Result<u64, LogError>;
+
+    /// Drops what nobody needs of a topic that is kept until it is read: records that the log took before `before`, that
+    /// `group` has committed, and that stand before each of `spared`. The embedded engine does that by itself and does
+    /// nothing here; on Kafka somebody must call this now and then, or the topic grows for ever.
+    ///
+    /// # Errors
+    /// `Unavailable`: call again later. `Closed`.
+    async fn trim(
+        &self,
+        topic: Topic,
+        group: &str,
+        before: Timestamp,
+        spared: &[Position],
+    ) -> Result<(), LogError>;
 
     /// Whether new mail may be taken in: the last write succeeded and free disk is above `min_free`.
     ///

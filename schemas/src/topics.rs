@@ -59,7 +59,7 @@ pub enum Topic {
 /// How long a topic keeps its records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retention {
-    /// A record may be dropped this long after it was appended.
+    /// A record may be dropped this long after it was appended; see [`Topic::kept_until_read`].
     Time(Duration),
     /// The newest record of each key is kept; a tombstone (no value) removes the key.
     Compacted,
@@ -126,6 +126,13 @@ impl Topic {
             | Topic::Models
             | Topic::Plans => Retention::Compacted,
         }
+    }
+
+    /// `true` for topics of which no record is dropped before the group that works on them has read it: it may be mail that
+    /// nobody else has any more.
+    #[must_use]
+    pub fn kept_until_read(self) -> bool {
+        matches!(self, Topic::Accepted | Topic::Released)
     }
 
     /// `true` for topics that have exactly one partition whatever the engine is told.

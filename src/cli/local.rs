@@ -116,6 +116,9 @@ pub(super) async fn status(arguments: StatusArguments) -> anyhow::Result<()> {
         answer.queue_recipients,
         answer.queue_oldest.map_or_else(String::new, |at| format!(", oldest of {}", time(at)))
     );
+    for node in &answer.unattended_lanes {
+        println!("queue: nobody works on the lane of {node}: start it, or `mailweir lane move` it");
+    }
     println!("quarantine: {} messages", answer.quarantined);
     let mut table = Table::new(&["GROUP", "TOPIC", "BEHIND"]);
     for lag in &answer.lag {

@@ -176,6 +176,10 @@ pub async fn summarise(items: &[Item], answers: &[Answer], outcome: &Outcome, si
     if !outcome.own_mail_is_done() {
         summary.problems.push("a bounce or feedback report did not arrive".into());
     }
+    let own = outcome.own.iter().filter(|line| line.outcome == "delivered").count();
+    if signed + own < summary.received {
+        summary.problems.push(format!("{} messages arrived unsigned", summary.received - own - signed));
+    }
     if signatures_valid < signed {
         summary.problems.push(format!(
             "{} messages arrived with a signature that does not verify",
@@ -257,5 +261,91 @@ impl std::fmt::Display for Summary {
             self.problems.iter().take(20).try_for_each(|problem| writeln!(f, "  {problem}"))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::messages::Sender;
+
+    const ID: &str = "01K0000000000000000000000A";
+
+    fn item(expected: Expected, recipients: &[&str]) -> Item {
+        Item {
+            what: "a letter",
+            sender: Sender::Server,
+            reverse_path: "a@shop.example".into(),
+            recipients: recipients.iter().map(ToString::to_string).collect(),
+            message: Vec::new(),
+            expected,
+        }
+    }
+
+    fn line(forward_path: &str, outcome: &str) -> LogLine {
+        serde_json::from_value(serde_json::json!({
+            "message_id": ID, "recipient": 0, "accepted_at": 0, "at": 0, "user": "u", "domain": "shop.example",
+            "identity": "a", "reverse_path": "a@shop.example", "forward_path": forward_path,
+            "classification": "clean", "outcome": outcome, "size_bytes": 1, "tries": 1,
+            "header_message_id": "<1@shop.example>", "own": false,
+        }))
+        .unwrap()
+    }
+
+    fn arrived(recipients: &[&str]) -> Received {
+        Received {
+            recipients: recipients.iter().map(ToString::to_string).collect(),
+            message: b"Message-ID: <1@shop.example>\r\n\r\n".to_vec(),
+            over_tls: true,
+        }
+    }
+
+    fn outcome(lines: Vec<LogLine>, received: Vec<Received>) -> Outcome {
+        let lines = HashMap::from([(ID.to_owned(), lines)]);
+        Outcome { lines, own: Vec::new(), received, finished: 0, expected_own: 0 }
+    }
+
+    fn accepted() -> Answer {
+        Answer::Accepted { id: ID.into() }
+    }
+
+    #[test]
+    fn a_message_is_right_only_with_all_it_must_have() {
+        let (a, b) = ("a@there.example", "b@there.example");
+        let both = item(Expected::Delivered, &[a, b]);
+        let lines = || vec![line(a, "delivered"), line(b, "delivered")];
+        let good = outcome(lines(), vec![arrived(&[a, b])]);
+        assert_eq!(good.verify(&both, &accepted()), Ok(()));
+        for (what, bad, answer) in [
+            (
+                "one recipient without outcome",
+                outcome(vec![line(a, "delivered")], vec![arrived(&[a, b])]),
+                accepted(),
+            ),
+            (
+                "one failed",
+                outcome(vec![line(a, "delivered"), line(b, "failed")], vec![arrived(&[a])]),
+                accepted(),
+            ),
+            ("one did not arrive", outcome(lines(), vec![arrived(&[a])]), accepted()),
+            ("one arrived twice", outcome(lines(), vec![arrived(&[a, b]), arrived(&[b])]), accepted()),
+            ("no answer", outcome(lines(), vec![arrived(&[a, b])]), Answer::Failed { why: "gone".into() }),
+        ] {
+            assert!(bad.verify(&both, &answer).is_err(), "{what}");
+        }
+    }
+
+    #[test]
+    fn what_is_blocked_or_bounced_must_not_arrive() {
+        let a = "a@there.example";
+        let refused = Answer::Refused { reply: "550".into(), reference: Some(ID.into()) };
+        for (expected, is, answer) in
+            [(Expected::Blocked, "quarantined", refused), (Expected::Bounced, "failed", accepted())]
+        {
+            let item = item(expected, &[a]);
+            assert_eq!(outcome(vec![line(a, is)], Vec::new()).verify(&item, &answer), Ok(()), "{is}");
+            assert!(outcome(vec![line(a, is)], vec![arrived(&[a])]).verify(&item, &answer).is_err(), "{is}");
+            assert!(outcome(vec![line(a, "delivered")], Vec::new()).verify(&item, &answer).is_err(), "{is}");
+        }
     }
 }

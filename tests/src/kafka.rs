@@ -1,7 +1,7 @@
 //! A real Kafka broker: `tests/kafka/cluster`, which ends with this process.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use tempfile::TempDir;
@@ -13,7 +13,7 @@ pub struct Kafka {
     pub brokers: Vec<String>,
     process: Child,
     answers: BufReader<ChildStdout>,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Kafka {
@@ -30,11 +30,31 @@ impl Kafka {
     /// When they do not start: run tests/kafka/install.
     #[must_use]
     pub fn start_brokers(count: usize) -> Self {
+        Self::start_with(count, &[])
+    }
+
+    /// One broker that wants TLS and a password: `mailweir`, `open sesame`.
+    ///
+    /// # Panics
+    /// When it does not start: run tests/kafka/install.
+    #[must_use]
+    pub fn start_secured() -> Self {
+        Self::start_with(1, &["sasl_ssl"])
+    }
+
+    /// The root that certificates of secured brokers lead to.
+    #[must_use]
+    pub fn ca_file(&self) -> PathBuf {
+        self.directory.path().join("ca.pem")
+    }
+
+    fn start_with(count: usize, options: &[&str]) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("kafka/cluster");
         let directory = tempfile::Builder::new().prefix("mailweir-kafka-").tempdir().expect("a directory");
         let mut process = Command::new(script)
             .arg(directory.path())
             .arg(count.to_string())
+            .args(options)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -45,7 +65,7 @@ impl Kafka {
         let brokers = ready.trim().strip_prefix("ready ").unwrap_or_default();
         assert!(!brokers.is_empty(), "no Kafka, see above; run tests/kafka/install");
         let brokers: Vec<String> = brokers.split(',').map(str::to_owned).collect();
-        Kafka { broker: brokers[0].clone(), brokers, process, answers, _directory: directory }
+        Kafka { broker: brokers[0].clone(), brokers, process, answers, directory }
     }
 
     /// `kill 2`, `start 2`, as tests/kafka/cluster takes it; broker numbers count from 1.

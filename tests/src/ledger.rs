@@ -1,6 +1,7 @@
 //! A ledger of numbered messages: what clients were told, against what arrived and what statistics say.
 
 use std::collections::{HashMap, HashSet};
+use std::net::Ipv4Addr;
 
 use serde_json::Value;
 
@@ -8,19 +9,68 @@ use crate::sink::Sink;
 use crate::{smtp, wait};
 
 const KINDS: [&str; 8] = ["ok", "ok", "ok", "refuse", "ok", "defer", "drop", "stall"];
+/// Outgoing users, enough for every partition to have some.
+const USERS: u8 = 8;
+/// Large messages are for the first of a long run only: the receiver remembers everything.
+const LARGE_AMONG: usize = 2000;
+const GTUBE: &str = "XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X";
 
-pub const SETTINGS: &str = r#"
-[[domain]]
-name = "ledger.example"
-[[outgoing_user]]
-domain = "ledger.example"
-ip = "127.0.0.1/32"
-"#;
+/// An outgoing user for each of the clients' addresses.
+#[must_use]
+pub fn settings() -> String {
+    let user = |n: u8| {
+        format!(
+            "[[domain]]\nname = \"ledger{n}.example\"\n[[outgoing_user]]\ndomain = \"ledger{n}.example\"\n\
+             ip = \"127.0.1.{n}/32\"\nidentification = [\"envelope\"]\n"
+        )
+    };
+    (1..=USERS).map(user).collect()
+}
+
+/// Message `n`: always the same.
+struct Message {
+    user: u8,
+    from: String,
+    recipients: Vec<String>,
+    is_spam: bool,
+    text: String,
+}
+
+fn message(n: usize) -> Message {
+    let user = 1 + (n % usize::from(USERS)) as u8;
+    let is_spam = n % 40 == 9;
+    let mut recipients = vec![format!("{}-{n}@dest{}.example", KINDS[n / 8 % KINDS.len()], n % 5)];
+    if n % 6 == 1 {
+        recipients.extend(["ok", "refuse"].map(|kind| format!("{kind}-{n}-more@dest{}.example", n % 3)));
+    }
+    let lines = match n {
+        _ if is_spam => format!("{GTUBE}\r\n"),
+        // Its body is kept apart from its envelope.
+        _ if n % 90 == 5 && n < LARGE_AMONG => "some text\r\n".repeat(100_000),
+        _ => "some text\r\n".repeat(n % 300),
+    };
+    // Each piece of spam from an identity of its own: one that sends two is locked.
+    let from =
+        if is_spam { format!("spam{n}@ledger{user}.example") } else { format!("app@ledger{user}.example") };
+    let text = format!(
+        "From: {from}\r\nTo: {}\r\nSubject: number {n}\r\nDate: {}\r\nMessage-ID: <{}>\r\n\r\n{lines}",
+        recipients.join(", "),
+        smtp::date(),
+        message_id(n),
+    );
+    Message { user, from, recipients, is_spam, text }
+}
+
+/// Recipients of the first `messages` messages.
+#[must_use]
+pub fn recipients(messages: usize) -> usize {
+    (0..messages).map(|n| if n % 6 == 1 { 3 } else { 1 }).sum()
+}
 
 /// What a client knows of one of its messages.
 #[derive(Default)]
 pub struct Entry {
-    accepted: bool,
+    answered: bool,
     /// Times it could not tell whether the message was taken: the connection broke after all of it was sent, or the
     /// answer was to try again.
     uncertain: usize,
@@ -45,30 +95,19 @@ fn message_id(n: usize) -> String {
     format!("ledger-{n}@ledger.example")
 }
 
-fn recipient(n: usize) -> String {
-    format!("{}-{n}@dest{}.example", KINDS[n % KINDS.len()], n % 5)
-}
-
-/// Sends message `n` to one port after the other until one takes it.
+/// Sends message `n` to one port after the other until one takes it; spam, until one refuses or takes it.
 ///
 /// # Panics
-/// When it is refused for good.
+/// When a good message is refused for good.
 #[must_use]
-pub fn send_until_accepted(ports: &[u16], n: usize) -> Entry {
-    let to = recipient(n);
-    let message = format!(
-        "From: app{}@ledger.example\r\nTo: {to}\r\nSubject: number {n}\r\nDate: {}\r\nMessage-ID: <{}>\r\n\r\n{}\r\n",
-        n % 7,
-        smtp::date(),
-        message_id(n),
-        "some text\r\n".repeat(n % 300)
-    );
+pub fn send_until_answered(ports: &[u16], n: usize) -> Entry {
+    let message = message(n);
     let mut entry = Entry::default();
     for port in ports.iter().cycle().skip(n % ports.len()) {
         let mut sent = false;
-        match try_once(*port, &to, message.as_bytes(), &mut sent) {
-            Ok(reply) if reply.starts_with("250") => {
-                entry.accepted = true;
+        match try_once(*port, &message, &mut sent) {
+            Ok(reply) if reply.starts_with("250") || (message.is_spam && reply.starts_with("550")) => {
+                entry.answered = true;
                 return entry;
             }
             Ok(reply) if !reply.starts_with('4') => panic!("a permanent refusal of a good message: {reply}"),
@@ -81,33 +120,37 @@ pub fn send_until_accepted(ports: &[u16], n: usize) -> Entry {
 }
 
 /// One try; `sent` is set once the whole message is on its way.
-fn try_once(port: u16, to: &str, message: &[u8], sent: &mut bool) -> std::io::Result<String> {
-    let (mut client, greeting) = smtp::Client::connect(port)?;
+fn try_once(port: u16, message: &Message, sent: &mut bool) -> std::io::Result<String> {
+    let source = Ipv4Addr::new(127, 0, 1, message.user);
+    let (mut client, greeting) = smtp::Client::connect_from(source, port)?;
     if !greeting.starts_with("220") {
         return Ok(greeting);
     }
-    for line in ["EHLO client.example", "MAIL FROM:<app@ledger.example>", &format!("RCPT TO:<{to}>"), "DATA"]
-    {
-        let reply = client.command(line)?;
+    let envelope = ["EHLO client.example".to_owned(), format!("MAIL FROM:<{}>", message.from)];
+    let recipients = message.recipients.iter().map(|to| format!("RCPT TO:<{to}>"));
+    for line in envelope.into_iter().chain(recipients).chain(["DATA".to_owned()]) {
+        let reply = client.command(&line)?;
         if !reply.starts_with(['2', '3']) {
             return Ok(reply);
         }
     }
     *sent = true;
-    client.send(&smtp::stuffed(message))?;
+    client.send(&smtp::stuffed(message.text.as_bytes()))?;
     client.reply()
 }
 
-/// Each message that was taken has one outcome for its recipient, the right one, and arrived; nothing else did.
+/// Each message that was answered has one outcome for each recipient, the right one, and arrived; nothing else did.
 ///
 /// # Panics
 /// When not.
 #[must_use]
 pub fn check(lines: &[Value], sink: &Sink, ledger: &HashMap<usize, Entry>) -> Repeated {
-    let mut by_message: HashMap<String, Vec<(String, String)>> = HashMap::new();
+    // By Message-ID and recipient: the message and its outcome.
+    let mut outcomes: HashMap<(String, String), Vec<(String, String)>> = HashMap::new();
     for line in lines {
         let text = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
-        by_message.entry(text("header_message_id")).or_default().push((text("message_id"), text("outcome")));
+        let whose = (text("header_message_id"), text("forward_path"));
+        outcomes.entry(whose).or_default().push((text("message_id"), text("outcome")));
     }
     let mut arrivals: HashMap<String, usize> = HashMap::new();
     for received in sink.received() {
@@ -115,35 +158,40 @@ pub fn check(lines: &[Value], sink: &Sink, ledger: &HashMap<usize, Entry>) -> Re
     }
     let (mut lost_replies, mut redelivered) = (0, 0);
     for (n, entry) in ledger {
-        assert!(entry.accepted);
-        let rows = by_message.get(&message_id(*n)).map_or(&[][..], Vec::as_slice);
-        let refused = recipient(*n).starts_with("refuse");
-        let expected = if refused { "failed" } else { "delivered" };
-        assert!(!rows.is_empty(), "message {n} was answered 250 and is not in the log");
-        assert!(
-            rows.iter().all(|(_, outcome)| outcome == expected),
-            "message {n}: {rows:?}, expected {expected}"
-        );
-        assert!(
-            rows.len() <= 1 + entry.uncertain,
-            "message {n} was taken {} times, with {} replies lost",
-            rows.len(),
-            entry.uncertain
-        );
-        let ids: HashSet<&String> = rows.iter().map(|(id, _)| id).collect();
-        assert_eq!(ids.len(), rows.len(), "message {n} has two outcomes: {rows:?}");
-        lost_replies += rows.len() - 1;
-        let arrived = arrivals.get(&recipient(*n)).copied().unwrap_or(0);
-        if refused {
-            assert_eq!(arrived, 0, "message {n} was refused by its receiver, and is there");
-            continue;
+        assert!(entry.answered);
+        let message = message(*n);
+        for (place, to) in message.recipients.iter().enumerate() {
+            let rows = outcomes.get(&(message_id(*n), to.clone())).map_or(&[][..], Vec::as_slice);
+            let expected = match to {
+                _ if message.is_spam => "quarantined",
+                to if to.starts_with("refuse") => "failed",
+                _ => "delivered",
+            };
+            assert!(!rows.is_empty(), "message {n} was answered and is not in the log for {to}");
+            assert!(
+                rows.iter().all(|(_, outcome)| outcome == expected),
+                "message {n} to {to}: {rows:?}, expected {expected}"
+            );
+            assert!(
+                rows.len() <= 1 + entry.uncertain,
+                "message {n} was taken {} times, with {} replies lost",
+                rows.len(),
+                entry.uncertain
+            );
+            let ids: HashSet<&String> = rows.iter().map(|(id, _)| id).collect();
+            assert_eq!(ids.len(), rows.len(), "message {n} has two outcomes for {to}: {rows:?}");
+            if place == 0 {
+                lost_replies += rows.len() - 1;
+            }
+            let arrived = arrivals.get(to).copied().unwrap_or(0);
+            if expected != "delivered" {
+                assert_eq!(arrived, 0, "message {n} to {to} is {expected}, and is there");
+                continue;
+            }
+            let delivered = rows.len();
+            assert!(arrived >= delivered, "message {n} to {to}: {delivered} in the log, {arrived} arrived");
+            redelivered += arrived - delivered;
         }
-        assert!(
-            arrived >= rows.len(),
-            "message {n}: {} deliveries in the log, {arrived} arrived",
-            rows.len()
-        );
-        redelivered += arrived - rows.len();
     }
     Repeated { taken: lost_replies, delivered: redelivered }
 }

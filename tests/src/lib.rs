@@ -3,6 +3,7 @@
 
 pub mod certificate;
 pub mod clickhouse;
+pub mod cluster;
 pub mod compose;
 pub mod dns;
 pub mod exim;

@@ -61,6 +61,11 @@ impl Process {
     /// `kill -9`, and up again.
     pub fn kill_and_start_again(&mut self) {
         self.kill();
+        self.start_again();
+    }
+
+    /// Up again after it ended.
+    pub fn start_again(&mut self) {
         self.child = Self::spawn(self.roles, &self.config, &self.log);
     }
 
@@ -86,6 +91,14 @@ impl Process {
     /// When it does not end.
     pub fn terminate(&mut self) -> Option<i32> {
         Command::new("kill").arg(self.child.id().to_string()).status().expect("kill");
+        self.wait_for_end()
+    }
+
+    /// The exit status of one that ends by itself.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub fn wait_for_end(&mut self) -> Option<i32> {
         wait::until("it stops", PATIENCE, || self.child.try_wait().ok().flatten()).code()
     }
 }

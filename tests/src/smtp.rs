@@ -1,8 +1,10 @@
 //! An SMTP client that sends what it is told, byte by byte.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
+
+use socket2::{Domain as SockDomain, Socket, Type};
 
 /// A connection.
 pub struct Client {
@@ -15,15 +17,29 @@ impl Client {
     /// # Errors
     /// When the connection fails.
     pub fn connect(port: u16) -> std::io::Result<(Self, String)> {
-        Self::connect_to(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port))
+        Self::connect_from(Ipv4Addr::LOCALHOST, port)
     }
 
-    /// The same of any address.
+    /// The same from another address of the machine.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub fn connect_from(source: Ipv4Addr, port: u16) -> std::io::Result<(Self, String)> {
+        let socket = Socket::new(SockDomain::IPV4, Type::STREAM, None)?;
+        socket.bind(&SocketAddr::from((source, 0)).into())?;
+        socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
+        Self::over(TcpStream::from(socket))
+    }
+
+    /// The same to any address.
     ///
     /// # Errors
     /// When the connection fails.
     pub fn connect_to(address: SocketAddr) -> std::io::Result<(Self, String)> {
-        let stream = TcpStream::connect(address)?;
+        Self::over(TcpStream::connect(address)?)
+    }
+
+    fn over(stream: TcpStream) -> std::io::Result<(Self, String)> {
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         stream.set_write_timeout(Some(Duration::from_secs(30)))?;
         stream.set_nodelay(true)?;

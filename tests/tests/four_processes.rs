@@ -108,6 +108,8 @@ struct Placed {
 /// The processes of a cluster: who runs what, over one broker, delivering to one sink.
 struct Site {
     kafka: Kafka,
+    /// How processes get in there.
+    security: String,
     sink: SmtpSink,
     directory: TempDir,
     smtp_port: u16,
@@ -115,8 +117,14 @@ struct Site {
 
 impl Site {
     fn new() -> Self {
+        Self::on(Kafka::start(), String::new())
+    }
+
+    /// `security`: tables of the configuration.
+    fn on(kafka: Kafka, security: String) -> Self {
         Site {
-            kafka: Kafka::start(),
+            kafka,
+            security,
             sink: SmtpSink::start(),
             directory: tempfile::Builder::new().prefix("mailweir-test-").tempdir().expect("a directory"),
             smtp_port: ports::free(),
@@ -127,19 +135,20 @@ impl Site {
         let directory = self.directory.path().join(node);
         std::fs::create_dir_all(&directory).expect("the node's directory");
         let listener = match roles {
-            "ingress" => {
+            roles if roles.contains("ingress") => {
                 format!("[[ingress.listener]]\nbind = \"127.0.0.1:{}\"\ntls = \"none\"", self.smtp_port)
             }
             _ => String::new(),
         };
         let config = format!(
             "node = \"{node}\"\ndata_dir = \"{0}/{roles}\"\ncluster_key_file = \"{1}/cluster.key\"\n[log]\nengine = \"kafka\"\n\
-             brokers = [\"{2}\"]\npartitions = 4\nreplication = 1\n[ingress]\nhostname = \"smtp.hoster.example\"\n{listener}\n\
+             brokers = [\"{2}\"]\npartitions = 4\nreplication = 1\n{4}\n[ingress]\nhostname = \"smtp.hoster.example\"\n{listener}\n\
              [delivery]\nrelay_host = \"127.0.0.1:{3}\"\nretry = [\"1s\"]\n[reporter]\nabuse_address = \"abuse@hoster.example\"\n",
             directory.display(),
             self.directory.path().display(),
             self.kafka.broker,
             self.sink.port,
+            self.security,
         );
         Process::start(&directory, &config, roles)
     }
@@ -223,6 +232,45 @@ fn each_role_in_a_process_of_its_own_and_every_message_arrives_once() {
         assert_eq!(process.terminate(), Some(0), "{}", process.roles);
     }
     site.wait_until_each_arrived_once(MESSAGES);
+}
+
+/// One process with every role, on a broker that wants TLS and a password.
+#[test]
+fn mail_goes_through_brokers_that_want_tls_and_a_password() {
+    let kafka = Kafka::start_secured();
+    let password = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(password.path(), "open sesame\n").expect("the password");
+    let security = |ca_file: &str| {
+        format!(
+            "[log.tls]\nca_file = \"{ca_file}\"\n[log.sasl]\nmechanism = \"SCRAM-SHA-512\"\nusername = \"mailweir\"\n\
+             password_file = \"{}\"",
+            password.path().display()
+        )
+    };
+    let right = security(&kafka.ca_file().display().to_string());
+    // Any other root: that of a certificate which the broker does not have.
+    let other = rcgen::generate_simple_self_signed(vec!["other.example".into()]).expect("a certificate");
+    let wrong_root = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(wrong_root.path(), other.cert.pem()).expect("the root");
+    let mut site = Site::on(kafka, security(&wrong_root.path().display().to_string()));
+    let mut refused = site.start("node2", "control");
+    assert_ne!(refused.wait_for_end(), Some(0));
+    assert!(
+        refused.logged().contains("check [log] brokers, [log.tls] and [log.sasl]"),
+        "{}",
+        refused.logged()
+    );
+
+    site.security = right;
+    let all = "ingress,scorer,delivery,reporter,control";
+    let mut node = site.start("node1", all);
+    site.apply(&node, SETTINGS);
+    wait::for_port(site.smtp_port);
+    for number in 0..5 {
+        send(site.smtp_port, number);
+    }
+    site.wait_until_each_arrived_once(5);
+    assert_eq!(node.terminate(), Some(0));
 }
 
 /// The groups share out their partitions anew twice, with mail under way.

@@ -114,6 +114,9 @@ pub struct StatusAnswer {
     /// When the oldest of them was taken into the queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue_oldest: Option<Timestamp>,
+    /// Nodes whose lanes nobody works on although messages wait there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unattended_lanes: Vec<String>,
     /// Messages that are in quarantine.
     pub quarantined: u64,
 }

@@ -7,7 +7,7 @@ use eventlog::View;
 use super::request::{Actor, Body};
 use crate::api::{BackupAnswer, DirectoryRequest, GroupLag, StatusAnswer, ViewStatus};
 use crate::writer::version_of;
-use crate::{Context, Error, export};
+use crate::{Context, Error, export, trimming};
 
 pub async fn status(State(context): State<Context>) -> Result<Json<StatusAnswer>, Error> {
     let reason = (context.obstacle)();
@@ -37,6 +37,7 @@ pub async fn status(State(context): State<Context>) -> Result<Json<StatusAnswer>
         queue_entries: queue.entries().count() as u64,
         queue_recipients: queue.entries().map(|entry| entry.recipients.len() as u64).sum(),
         queue_oldest: queue.entries().map(|entry| entry.queued_at).min(),
+        unattended_lanes: trimming::unattended(queue.entries(), context.clock.now()).into_iter().collect(),
         quarantined: context.quarantine.read().held(),
     }))
 }

@@ -232,6 +232,7 @@ async fn status_and_backup() {
     node.context.settings.caught_up().await;
     let status: StatusAnswer = node.get("/v1/status").await;
     assert!(status.accepting && status.queue_entries == 1 && status.queue_oldest == Some(NOW), "{status:?}");
+    assert_eq!(status.unattended_lanes, ["node1"], "the entry says nothing of when its message was stored");
     assert_eq!(status.cluster_key, node.cluster_key.fingerprint());
     assert!(
         status.lag.iter().any(|lag| lag.group == "delivery" && lag.records == Some(1)),

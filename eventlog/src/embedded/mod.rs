@@ -30,7 +30,7 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use async_trait::async_trait;
 use schemas::topics::TopicPartition;
-use schemas::{Position, Topic};
+use schemas::{Position, Timestamp, Topic};
 
 pub use config::EmbeddedConfig;
 use consumer::EmbeddedConsumer;
@@ -198,6 +198,10 @@ impl EventLog for EmbeddedLog {
 
     async fn lag(&self, group: &str, topic: Topic) -> Result<u64, LogError> {
         self.shared.lag(group, topic)
+    }
+
+    async fn trim(&self, _: Topic, _: &str, _: Timestamp, _: &[Position]) -> Result<(), LogError> {
+        self.shared.up()
     }
 
     fn accepting(&self) -> Result<(), LogError> {

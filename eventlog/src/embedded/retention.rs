@@ -49,7 +49,7 @@ fn expired(
 /// The first offset that must stay although its retention is over: mail that was taken in and that a group which works
 /// on this topic has not come to. Other topics are dropped unread, so that a group nobody uses any more keeps nothing.
 fn first_unread(committed: &Committed, of: TopicPartition) -> u64 {
-    if !matches!(of.topic, Topic::Accepted | Topic::Released) {
+    if !of.topic.kept_until_read() {
         return u64::MAX;
     }
     let works_on_it = |offsets: &&HashMap<TopicPartition, u64>| offsets.keys().any(|at| at.topic == of.topic);

@@ -93,9 +93,10 @@ impl KafkaConfig {
         if topic.single_partition() { 1 } else { self.partitions.max(1) }
     }
 
-    /// How many copies must have a record before its write counts: all but one, so that one broker may be away.
+    /// How many copies must have a record before its write counts: all but one, so that one broker may be away, but never
+    /// fewer than two where there are two, so that one that is lost takes nothing along that was acknowledged.
     pub(super) fn min_insync(&self) -> u32 {
-        self.replication.saturating_sub(1).max(1)
+        self.replication.saturating_sub(1).max(self.replication.min(2)).max(1)
     }
 
     pub(super) fn bootstrap(&self) -> String {

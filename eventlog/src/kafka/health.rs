@@ -7,8 +7,9 @@ use rdkafka::metadata::MetadataTopic;
 use rdkafka::producer::Producer as _;
 use schemas::Topic;
 
+use super::outgoing;
 use super::shared::Shared;
-use crate::LogError;
+use crate::{LogError, NewRecord};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
@@ -48,15 +49,20 @@ impl Health {
     }
 }
 
-/// Looks at the brokers until the log is closed: nobody writes while the log is down, so no write could tell that it is
-/// up again.
+/// Looks at the brokers until the log is closed: nobody writes while the log is down, so no write of others could tell that
+/// it is up again.
 pub(super) async fn watch(shared: Arc<Shared>) {
     loop {
         tokio::select! {
             () = shared.closed.cancelled() => return,
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
-        match shared.blocking(writable).await {
+        let found = match shared.blocking(writable).await {
+            // What the brokers say of themselves is not enough: one that lost the others says what was true before.
+            Ok(()) if shared.health.accepting().is_err() => probe(&shared).await,
+            found => found,
+        };
+        match found {
             Ok(()) => shared.health.written(),
             Err(LogError::Closed) => return,
             Err(error) => shared.health.failed(error.to_string()),
@@ -86,4 +92,13 @@ fn writable(shared: &Shared) -> Result<(), LogError> {
         ))),
         None => Ok(()),
     }
+}
+
+/// Writes something that nobody reads to every partition of `replies`, so to every broker that leads one.
+async fn probe(shared: &Shared) -> Result<(), LogError> {
+    let partitions = 0..shared.config.partitions(Topic::Replies);
+    let records = partitions
+        .map(|partition| NewRecord::tombstone(Topic::Replies, "probe", "probe").in_partition(partition));
+    let records = outgoing::checked(&shared.config, &shared.names, records.collect())?;
+    shared.producer.append(records).await.map(drop)
 }

@@ -26,13 +26,14 @@ mod table;
 mod tail;
 mod topics;
 mod transactions;
+mod trimming;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use schemas::topics::TopicPartition;
-use schemas::{Position, Topic};
+use schemas::{Position, Timestamp, Topic};
 
 use clients::Clients;
 pub use config::{KafkaClientCertificate, KafkaConfig, KafkaSasl, KafkaTls, SaslMechanism};
@@ -143,6 +144,16 @@ impl EventLog for KafkaLog {
                 Ok(of.iter().map(|of| ends[of].saturating_sub(committed[of].max(starts[of]))).sum())
             })
             .await
+    }
+
+    async fn trim(
+        &self,
+        topic: Topic,
+        group: &str,
+        before: Timestamp,
+        spared: &[Position],
+    ) -> Result<(), LogError> {
+        trimming::trim(&self.shared, topic, group, before, spared).await
     }
 
     fn accepting(&self) -> Result<(), LogError> {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
+use schemas::Timestamp;
 use schemas::topics::TopicPartition;
 
 use super::clients::{Clients, Isolation};
@@ -60,17 +61,44 @@ impl Bounds {
         self.query(&self.committed, of, Offset::End)
     }
 
-    /// One question to each broker, for all its partitions.
+    /// The offset of the first record that the brokers took at `time` or later; the end where there is none.
+    pub(super) fn at_time(&self, of: &[TopicPartition], time: Timestamp) -> Result<Offsets, LogError> {
+        let ends = self.stable_ends(of)?;
+        let found = self.ask(&self.committed, of, Offset::Offset(time.0.max(0)))?;
+        let mut first = self.offsets(&found, |offset| match offset {
+            Offset::Offset(offset) => u64::try_from(offset).ok(),
+            _ => Some(u64::MAX),
+        })?;
+        for (of, first) in &mut first {
+            *first = (*first).min(ends.get(of).copied().unwrap_or(0));
+        }
+        Ok(first)
+    }
+
     fn query(&self, watcher: &Watcher, of: &[TopicPartition], which: Offset) -> Result<Offsets, LogError> {
+        // In the protocol the two ends are asked for in place of a time.
+        let found = self.ask(watcher, of, which)?;
+        self.offsets(&found, |offset| match offset {
+            Offset::Offset(offset) => u64::try_from(offset).ok(),
+            _ => None,
+        })
+    }
+
+    /// One question to each broker, for all its partitions. `which`: a time in milliseconds, or one of the two ends.
+    fn ask(
+        &self,
+        watcher: &Watcher,
+        of: &[TopicPartition],
+        which: Offset,
+    ) -> Result<TopicPartitionList, LogError> {
         if of.is_empty() {
-            return Ok(Offsets::new());
+            return Ok(TopicPartitionList::new());
         }
         let deadline = Instant::now() + ANSWER_WITHIN;
-        let found = loop {
-            // In the protocol the two ends are asked for in place of a time.
+        loop {
             let asked = self.list(of, |_| which)?;
             match watcher.offsets_for_times(asked, ANSWER_WITHIN) {
-                Ok(found) => break found,
+                Ok(found) => return Ok(found),
                 // A leader that just moved is asked again; librdkafka looks up where it is meanwhile.
                 Err(error) if passes(&error) && Instant::now() < deadline => {
                     // Nothing is fetched; this serves what librdkafka has to say.
@@ -78,11 +106,7 @@ impl Bounds {
                 }
                 Err(error) => return Err(unavailable("the ends of partitions cannot be learnt", &error)),
             }
-        };
-        self.offsets(&found, |offset| match offset {
-            Offset::Offset(offset) => u64::try_from(offset).ok(),
-            _ => None,
-        })
+        }
     }
 
     /// What a group has committed, as it is once no commit is under way.

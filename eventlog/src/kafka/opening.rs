@@ -24,6 +24,10 @@ const REACHED_WITHIN: Duration = Duration::from_secs(30);
 const TRY_FOR: Duration = Duration::from_secs(2);
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 const LOOK: Duration = Duration::from_millis(100);
+/// Where the brokers keep how far groups have come, and which commits happened. They make these two themselves.
+const THEIR_OWN: [&str; 2] = ["__consumer_offsets", "__transaction_state"];
+/// A group that nobody is in should keep its place for this long.
+const REMEMBERED: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Why the log cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +87,14 @@ pub(super) async fn prepare(config: &KafkaConfig, names: &Names, clients: &Clien
             problems.push(topics::too_few_copies(config, &name, copies));
         }
     }
+    // Lost with their only broker, every group would begin anew: mail that was sent would be sent again.
+    for name in THEIR_OWN {
+        let copies = there.get(name).into_iter().flatten().map(|partition| partition.copies).min();
+        if let Some(copies) = copies.filter(|copies| *copies < config.replication as usize) {
+            problems.push(topics::too_few_copies(config, name, copies));
+        }
+    }
+    warn_of_short_memory(config, clients, &admin).await;
     problems.extend(wrong_settings(config, names, &admin).await.map_err(unreachable)?);
     if problems.is_empty() { Ok(()) } else { Err(OpenError::Topics(problems)) }
 }
@@ -138,6 +150,33 @@ fn reached(watcher: &Watcher) -> Result<Metadata, String> {
             return Err(watcher.context().reason().unwrap_or_else(|| error.to_string()));
         }
     }
+}
+
+/// Says so when the brokers forget the place of an idle group soon. No reason not to start: it takes a long stop to matter.
+async fn warn_of_short_memory(config: &KafkaConfig, clients: &Clients, admin: &AdminClient<Notices>) {
+    let Some(minutes) = remembered_minutes(clients, admin).await else { return };
+    if Duration::from_secs(minutes.saturating_mul(60)) < REMEMBERED {
+        tracing::warn!(
+            "the brokers forget how far a group has come when nobody is in it for {} hours (offsets.retention.minutes = \
+             {minutes}); after a longer stop mail would be sent again: run kafka-configs.sh --bootstrap-server {} --alter \
+             --entity-type brokers --entity-default --add-config offsets.retention.minutes=525600, or set it in the \
+             brokers' server.properties where they refuse that",
+            minutes / 60,
+            config.bootstrap()
+        );
+    }
+}
+
+/// `offsets.retention.minutes` of one broker; none when it is not told.
+async fn remembered_minutes(clients: &Clients, admin: &AdminClient<Notices>) -> Option<u64> {
+    let watcher: Watcher =
+        clients.watcher(Isolation::Committed).create_with_context(Notices::default()).ok()?;
+    let metadata = tokio::task::spawn_blocking(move || reached(&watcher)).await.ok()?.ok()?;
+    let broker = metadata.brokers().first()?.id();
+    let options = AdminOptions::new().request_timeout(Some(ANSWER_WITHIN));
+    let described = admin.describe_configs(&[ResourceSpecifier::Broker(broker)], &options).await.ok()?;
+    let resource = described.into_iter().next()?.ok()?;
+    resource.get("offsets.retention.minutes")?.value.as_deref()?.parse().ok()
 }
 
 async fn make(

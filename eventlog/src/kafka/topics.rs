@@ -52,7 +52,7 @@ impl Setting {
         match self.rule {
             Rule::Exactly => found == self.wanted,
             Rule::AtLeast => match (found.parse::<i128>(), self.wanted.parse::<i128>()) {
-                (Ok(found), Ok(wanted)) => found == -1 || found >= wanted,
+                (Ok(found), Ok(wanted)) => found == -1 || (wanted != -1 && found >= wanted),
                 _ => false,
             },
         }
@@ -72,7 +72,7 @@ pub(super) fn settings(config: &KafkaConfig, topic: Topic) -> Vec<Setting> {
     match topic.retention() {
         Retention::Time(kept) => settings.extend([
             Setting::must("cleanup.policy", "delete", Rule::Exactly),
-            Setting::must("retention.ms", kept.as_millis().to_string(), Rule::AtLeast),
+            Setting::must("retention.ms", retention_ms(topic, kept), Rule::AtLeast),
             Setting::must("retention.bytes", "-1", Rule::Exactly),
             // Only whole segments are dropped.
             Setting::made("segment.ms", segment(kept).as_millis().to_string()),
@@ -88,6 +88,11 @@ pub(super) fn settings(config: &KafkaConfig, topic: Topic) -> Vec<Setting> {
         ]),
     }
     settings
+}
+
+/// The brokers drop records whether they were read or not; where that would be mail, `trim` drops in their place.
+fn retention_ms(topic: Topic, kept: Duration) -> String {
+    if topic.kept_until_read() { "-1".into() } else { kept.as_millis().to_string() }
 }
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -145,18 +150,21 @@ mod tests {
     fn more_than_wanted_fits_where_it_does_no_harm() {
         let config = KafkaConfig::new(vec!["k:9092".into()]);
         let of = |name: &str| {
-            settings(&config, Topic::Accepted)
+            settings(&config, Topic::Verdicts)
                 .into_iter()
                 .find(|setting| setting.name == name)
                 .expect("a setting")
         };
         let kept = of("retention.ms");
-        assert_eq!(kept.wanted, "172800000");
+        assert_eq!(kept.wanted, "7776000000");
         for (found, fits) in
-            [("172800000", true), ("172800001", true), ("-1", true), ("60000", false), ("x", false)]
+            [("7776000000", true), ("7776000001", true), ("-1", true), ("60000", false), ("x", false)]
         {
             assert_eq!(kept.fits(found), fits, "{found}");
         }
+        let until_read = settings(&config, Topic::Accepted).into_iter().find(|s| s.name == "retention.ms");
+        let until_read = until_read.expect("a setting");
+        assert!(until_read.fits("-1") && !until_read.fits("172800000"));
         assert!(!of("cleanup.policy").fits("compact,delete"));
         assert_eq!(of("min.insync.replicas").wanted, "2");
     }

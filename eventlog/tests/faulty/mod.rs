@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use eventlog::{Consumer, EventLog, Log, LogError, NewRecord, Polled, Record, Table, Tail, TailFrom};
 use schemas::topics::TopicPartition;
-use schemas::{Position, Topic};
+use schemas::{Position, Timestamp, Topic};
 
 pub struct FaultyLog {
     log: Log,
@@ -84,6 +84,16 @@ impl EventLog for FaultyLog {
 
     async fn lag(&self, group: &str, topic: Topic) -> Result<u64, LogError> {
         self.log.lag(group, topic).await
+    }
+
+    async fn trim(
+        &self,
+        topic: Topic,
+        group: &str,
+        before: Timestamp,
+        spared: &[Position],
+    ) -> Result<(), LogError> {
+        self.log.trim(topic, group, before, spared).await
     }
 
     fn accepting(&self) -> Result<(), LogError> {

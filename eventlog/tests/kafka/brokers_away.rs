@@ -67,6 +67,47 @@ async fn one_of_three_brokers_may_be_away() {
     assert!(log.accepting().is_ok());
 }
 
+/// Of three brokers two are killed: no write is acknowledged, none is taken in, however long it lasts, and what was
+/// acknowledged before is there afterwards.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_two_of_three_brokers_away_nothing_is_taken_in() {
+    const BEFORE: usize = 20;
+    let cluster = Cluster::start(3, &[]);
+    let log = open(cluster.config("")).await;
+    log.append((0..BEFORE).map(input).collect()).await.expect("appends");
+    assert!(log.accepting().is_ok());
+    for order in ["kill 2", "kill 3"] {
+        cluster.tell(order);
+    }
+    let refused = log.append(vec![input(BEFORE)]).await;
+    assert!(matches!(refused, Err(LogError::Unavailable(_))), "{refused:?}");
+    let begun = Instant::now();
+    // Longer than a write takes to fail: nothing that fails in between opens the door again.
+    while begun.elapsed() < Duration::from_secs(25) {
+        assert!(log.accepting().is_err(), "mail is taken in after {:?}", begun.elapsed());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for order in ["start 2", "start 3"] {
+        cluster.tell(order);
+    }
+    let back = async {
+        while log.accepting().is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, back).await.expect("it notices that the brokers are back");
+    log.append(vec![input(BEFORE + 1)]).await.expect("appends");
+    let mut member = join(&log, "0").await;
+    let mut found = Vec::new();
+    while found.last() != Some(&(BEFORE + 1).to_string()) {
+        found.extend(take(&mut *member, 100).await.expect("records").iter().map(text));
+    }
+    let refused = BEFORE.to_string();
+    assert!(found.iter().filter(|value| **value == refused).count() < 2, "it may show up, once: {found:?}");
+    found.retain(|value| *value != refused);
+    assert_eq!(found, numbers(BEFORE).into_iter().chain([(BEFORE + 1).to_string()]).collect::<Vec<_>>());
+}
+
 /// No broker answers: whoever asks is told within bounds, and afterwards all goes on by itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_hangs_holds_nobody_up_for_ever() {

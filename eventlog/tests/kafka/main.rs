@@ -5,5 +5,6 @@ mod brokers_away;
 mod cluster;
 mod secured;
 mod topics;
+mod trimming;
 mod work;
 mod zombies;

@@ -35,8 +35,9 @@ async fn each_topic_is_kept_for_as_long_as_the_design_says() {
         let of = |name: &str| resource.get(name).and_then(|entry| entry.value.clone()).unwrap_or_default();
         assert_eq!(of("max.message.bytes"), "1310720");
         match name.strip_prefix(prefix.as_str()).expect("ours") {
+            // Mail that nobody has read yet is not theirs to drop.
             "accepted" => {
-                assert_eq!((of("cleanup.policy"), of("retention.ms")), ("delete".into(), "172800000".into()));
+                assert_eq!((of("cleanup.policy"), of("retention.ms")), ("delete".into(), "-1".into()));
             }
             "replies" => {
                 assert_eq!((of("cleanup.policy"), of("retention.ms")), ("delete".into(), "3600000".into()));
@@ -48,32 +49,66 @@ async fn each_topic_is_kept_for_as_long_as_the_design_says() {
     KafkaLog::open(Cluster::shared().config(&prefix)).await.expect("opens");
 }
 
+/// Setting, a value that it must not have, the one that it must.
+type Wrong = (&'static str, &'static str, &'static str);
+
+/// By topic.
+const WRONG: [(&str, &[Wrong]); 3] = [
+    (
+        "accepted",
+        &[
+            ("cleanup.policy", "compact", "delete"),
+            ("retention.ms", "172800000", "-1"),
+            ("retention.bytes", "1000000000", "-1"),
+            ("max.message.bytes", "1048576", "1310720"),
+            ("unclean.leader.election.enable", "true", "false"),
+            ("message.timestamp.type", "CreateTime", "LogAppendTime"),
+        ],
+    ),
+    ("verdicts", &[("retention.ms", "60000", "7776000000")]),
+    ("senders", &[("cleanup.policy", "delete", "compact"), ("delete.retention.ms", "1000", "86400000")]),
+];
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wrong_setting_is_named_with_the_command_that_puts_it_right() {
+async fn every_wrong_setting_is_named_with_the_command_that_puts_it_right() {
     let prefix = fresh_prefix();
     let config = Cluster::shared().config(&prefix);
     KafkaLog::open(config.clone()).await.expect("opens");
-    let name = format!("{prefix}accepted");
-    let alter = AlterConfig::new(ResourceSpecifier::Topic(&name))
-        .set("cleanup.policy", "delete")
-        .set("retention.ms", "60000")
-        .set("max.message.bytes", "1310720")
-        .set("unclean.leader.election.enable", "false")
-        .set("message.timestamp.type", "LogAppendTime");
-    admin().alter_configs([&alter], &AdminOptions::new()).await.expect("asked")[0].as_ref().expect("altered");
+    let mut fixes = Vec::new();
+    for (topic, settings) in WRONG {
+        let name = format!("{prefix}{topic}");
+        // What is not named goes back to the brokers' default.
+        let mut alter = AlterConfig::new(ResourceSpecifier::Topic(&name))
+            .set("cleanup.policy", if topic == "senders" { "compact" } else { "delete" })
+            .set("retention.ms", "7776000000")
+            .set("max.message.bytes", "1310720")
+            .set("unclean.leader.election.enable", "false")
+            .set("message.timestamp.type", "LogAppendTime");
+        for (setting, wrong, right) in settings {
+            alter.entries.insert(setting, wrong);
+            fixes.push(format!(
+                "topic `{name}`: {setting} is {wrong}, must be {right}; run kafka-configs.sh --bootstrap-server {} --alter \
+                 --entity-type topics --entity-name {name} --add-config {setting}={right}",
+                config.brokers[0]
+            ));
+        }
+        admin().alter_configs([&alter], &AdminOptions::new()).await.expect("asked")[0]
+            .as_ref()
+            .expect("altered");
+    }
     // The controller has it at once, the broker that is asked a moment later.
     let said = loop {
         if let Err(error) = KafkaLog::open(config.clone()).await {
-            break error.to_string();
+            let said = error.to_string();
+            if said.matches("topic `").count() >= fixes.len() {
+                break said;
+            }
         }
     };
-    let fix = format!(
-        "topic `{name}`: retention.ms is 60000, must be 172800000; run kafka-configs.sh --bootstrap-server {} --alter \
-         --entity-type topics --entity-name {name} --add-config retention.ms=172800000",
-        config.brokers[0]
-    );
-    assert!(said.contains(&fix), "{said}");
-    assert_eq!(said.matches("topic `").count(), 1, "{said}");
+    for fix in &fixes {
+        assert!(said.contains(fix), "no {fix}\nin {said}");
+    }
+    assert_eq!(said.matches("topic `").count(), fixes.len(), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -87,6 +122,26 @@ async fn a_wrong_number_of_partitions_is_named() {
         said.contains(&format!("topic `{name}`: partitions is 3, must be 4; set [log] partitions = 3")),
         "{said}"
     );
+}
+
+/// A cluster that began as one broker keeps its own topics there, whatever ours say.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn too_few_copies_of_the_brokers_own_topics_are_named() {
+    let cluster = Cluster::start(3, &["offsets.topic.replication.factor=1"]);
+    let config = cluster.config("");
+    let log = KafkaLog::open(config.clone()).await.expect("opens, there is none yet");
+    let log: eventlog::Log = log;
+    // Makes it.
+    crate::work::join(&log, "0").await.leave().await;
+    log.close().await;
+    let said = refused(config).await;
+    assert!(
+        said.contains(
+            "topic `__consumer_offsets`: replication factor is 1, must be 3; raise it with kafka-reassign"
+        ),
+        "{said}"
+    );
+    assert_eq!(said.matches("topic `").count(), 1, "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

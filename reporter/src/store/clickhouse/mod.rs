@@ -8,6 +8,7 @@ mod again;
 mod cut;
 mod fold;
 mod month;
+mod pause;
 mod read;
 mod row;
 mod schema;
@@ -43,7 +44,7 @@ pub struct ClickHouseStore {
     server: Server,
     keep: Duration,
     has_schema: AtomicBool,
-    /// One writer: a month that is rebuilt must not grow meanwhile. Holds the limit of the last `expire`.
+    /// One writer of this process; `pause` holds up those of others. Holds the limit of the last `expire`.
     writer: Mutex<Option<Timestamp>>,
 }
 

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use super::fold::ERASED;
+use super::pause::Pause;
 use super::plain;
 use super::read;
 use super::server::{Failure, Server};
@@ -12,7 +13,7 @@ use crate::store::sql::{Statement, Value};
 /// Tables made of `outcomes`, each by the view named after it.
 const MADE: [&str; 4] = ["recipients", "hourly", "latency_hourly", "events"];
 
-/// How often a month is made again when another reporter writes into it meanwhile.
+/// How often a month is made again when somebody writes into it all the same.
 const TRIES: usize = 5;
 
 /// A month of the calendar, in UTC, as 202611.
@@ -37,13 +38,19 @@ impl FromStr for Month {
 
 /// Makes everything of one month again from `outcomes`. Each table changes at once; readers see the old or the new one.
 pub(super) fn rebuild(server: &Server, month: Month) -> Result<(), Failure> {
+    let pause = Pause::begin(server)?;
+    make_again(server, &pause, month)
+}
+
+fn make_again(server: &Server, pause: &Pause<'_>, month: Month) -> Result<(), Failure> {
     for _ in 0..TRIES {
-        let began = server.now()?;
+        let (began, before) = (server.now()?, contents(server, month)?);
         for table in MADE {
+            pause.go_on()?;
             replace(server, table, month)?;
         }
-        // Another reporter's insert that came between reading and replacing is missing: its sums tell.
-        if sums(server, "outcomes", month)? == sums(server, "hourly", month)? {
+        // An insert that came in between is missing where it came after the reading.
+        if contents(server, month)? == before {
             let sql = format!(
                 "INSERT INTO rebuilds (month, began) SELECT {}, fromUnixTimestamp64Milli({began}, 'UTC')",
                 month.0
@@ -52,7 +59,7 @@ pub(super) fn rebuild(server: &Server, month: Month) -> Result<(), Failure> {
         }
     }
     Err(Failure::Refused(format!(
-        "month {} grows while it is made again: stop the other reporters and try again",
+        "month {} grows while it is made again, what is made of it is not whole: try again",
         month.0
     )))
 }
@@ -86,20 +93,12 @@ fn in_month(column: &str, month: Month) -> String {
     format!("toYYYYMM(fromUnixTimestamp64Milli({column}, 'UTC')) = {}", month.0)
 }
 
-/// Sums that tell whether two tables speak of the same rows.
-fn sums(server: &Server, table: &str, month: Month) -> Result<Vec<[i64; 5]>, Failure> {
-    let sql = if table == "outcomes" {
-        format!(
-            "SELECT sum(d_messages), sum(d_recipients), sum(d_delivered), sum(d_failed), sum(d_deferrals) FROM outcomes \
-             FINAL WHERE own = 0 AND outcome != 'none' AND {}",
-            in_month("accepted_at", month)
-        )
-    } else {
-        format!(
-            "SELECT sum(messages), sum(recipients), sum(delivered), sum(failed), sum(deferrals) FROM hourly WHERE {}",
-            in_month("hour", month)
-        )
-    };
+/// What tells whether the table has changed.
+fn contents(server: &Server, month: Month) -> Result<Vec<(u64, i64)>, Failure> {
+    let sql = format!(
+        "SELECT count(), toUnixTimestamp64Milli(max(inserted_at)) FROM outcomes WHERE {}",
+        in_month("accepted_at", month)
+    );
     server.ask(&plain(sql), &[])
 }
 
@@ -138,9 +137,10 @@ pub(super) fn erase(server: &Server, address: &str) -> Result<usize, Failure> {
         set.join(", "),
         ADDRESS_COLUMNS.map(is).join(" OR ")
     );
+    let pause = Pause::begin(server)?;
     server.rewrite(&sql, &[])?;
     for month in months {
-        rebuild(server, Month(month))?;
+        make_again(server, &pause, Month(month))?;
     }
     Ok(rows.first().map_or(0, |(count,)| *count))
 }

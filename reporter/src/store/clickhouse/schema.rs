@@ -8,7 +8,10 @@ use crate::store::sql::Statement;
 
 /// What brings a database from each version to the next. Each statement can be run again when a start was interrupted
 /// in the middle; none may drop a column or a table that has rows.
-const MIGRATIONS: [&str; 1] = [include_str!("../../../../schemas/sql/clickhouse.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../../../schemas/sql/clickhouse.sql"),
+    include_str!("../../../../schemas/sql/clickhouse-2.sql"),
+];
 
 /// The tables that hold rows of mail, and what tells a row's age, in milliseconds since 1970.
 pub(super) const AGED: [(&str, &str); 5] = [

@@ -6,6 +6,7 @@ use super::again::{self, Again};
 use super::cut::{self, Cut, MAX_ROWS};
 use super::fold::{ERASED, Earlier, Fold};
 use super::month::{self, Month};
+use super::pause;
 use super::plain;
 use super::read;
 use super::row::{self, COLUMNS, Row};
@@ -19,6 +20,7 @@ const ASKED: usize = 20_000;
 const LONG: &[(&str, &str)] = &[("max_query_size", "16777216")];
 
 pub(super) fn batch(server: &Server, batch: &Batch) -> Result<Inserted, Failure> {
+    pause::none(server)?;
     let taken = read::offsets(server)?;
     if batch.covered.iter().any(|covered| taken.get(&covered.at).copied().unwrap_or(0) < covered.from) {
         return Ok(Inserted::Behind);

@@ -1,5 +1,6 @@
 //! Months as a whole: made again from the table, and told apart.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use reporter::store::Month;
@@ -43,6 +44,70 @@ fn a_month_that_is_made_again_equals_what_was_there() {
     assert!(everything() == before);
     suite::take(&store, &messages(0..60).batch());
     assert_eq!(suite::sums(&store).messages, 61);
+}
+
+/// Two processes on one database, as in a cluster: what the one inserts while the other makes the month again is in every
+/// table.
+#[test]
+fn a_month_is_made_again_while_another_reporter_writes() {
+    const MESSAGES: u32 = 200;
+    let server = Server::shared();
+    let (target, quiet) = (server.new_database(), server.new_database());
+    let (rebuilding, writing) = (open(&target), open(&target));
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // The log, longer by some messages each time, as a reporter that reads on takes it.
+            for end in (0..=MESSAGES).step_by(10).skip(1) {
+                let batch = messages(0..end).batch();
+                while writing.insert(&batch).is_err() {
+                    std::thread::park_timeout(Duration::from_millis(20));
+                }
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        let mut times = 0;
+        while !done.load(Ordering::Relaxed) || times == 0 {
+            rebuilding.rebuild("2026-11".parse().unwrap()).unwrap();
+            times += 1;
+            // Lets the other one in.
+            std::thread::park_timeout(Duration::from_millis(500));
+        }
+    });
+    let undisturbed = open(&quiet);
+    suite::take(&undisturbed, &messages(0..MESSAGES).batch());
+    assert!(everything(&writing) == everything(&undisturbed));
+    let counts = |database: &str| {
+        ["latency_hourly", "events"].map(|table| {
+            let what = if table == "events" { "uniqExact(message_id, event_id)" } else { "sum(recipients)" };
+            server.ask(&format!("SELECT {what} FROM {database}.{table}"))
+        })
+    };
+    assert_eq!(counts(&target.database), counts(&quiet.database));
+}
+
+#[test]
+fn two_do_not_make_a_month_again_at_once() {
+    let server = Server::shared();
+    let target = server.new_database();
+    let store = open(&target);
+    suite::take(&store, &messages(0..5).batch());
+    server.ask(&format!(
+        "INSERT INTO {}.pauses (by, until) SELECT '0-0', now64(3) + INTERVAL 600 SECOND",
+        target.database
+    ));
+    let busy =
+        |error: reporter::Error| assert!(error.to_string().contains("being made again by 0-0"), "{error}");
+    busy(store.rebuild("2026-11".parse().unwrap()).unwrap_err());
+    busy(store.insert(&messages(0..10).batch()).unwrap_err());
+    // Its owner died, and its time is over.
+    server.ask(&format!(
+        "INSERT INTO {}.pauses (by, until) SELECT '0-0', now64(3) - INTERVAL 1 SECOND",
+        target.database
+    ));
+    store.rebuild("2026-11".parse().unwrap()).unwrap();
+    suite::take(&store, &messages(0..10).batch());
+    assert_eq!(suite::sums(&store).messages, 10);
 }
 
 #[test]
