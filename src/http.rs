@@ -7,20 +7,10 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use eventlog::{Log, View};
 use prometheus_client::registry::Registry;
-use schemas::senders::SendersView;
-use schemas::settings::SettingsView;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-
-/// What health is judged by.
-pub struct Health {
-    log: Log,
-    settings: View<SettingsView>,
-    senders: View<SendersView>,
-}
 
 /// The answer of `/health`: 200 when mail is taken in, else 503 with the reason.
 #[derive(Debug, Serialize)]
@@ -30,24 +20,6 @@ struct HealthAnswer {
     reason: Option<String>,
 }
 
-impl Health {
-    #[must_use]
-    pub fn new(log: Log, settings: View<SettingsView>, senders: View<SendersView>) -> Self {
-        Health { log, settings, senders }
-    }
-
-    fn answer(&self) -> HealthAnswer {
-        let reason = if let Err(error) = self.log.accepting() {
-            Some(error.to_string())
-        } else if !(self.settings.is_caught_up() && self.senders.is_caught_up()) {
-            Some("settings and senders are still being read".into())
-        } else {
-            None
-        };
-        HealthAnswer { accepting: reason.is_none(), reason }
-    }
-}
-
 /// Serves until `shutdown`.
 ///
 /// # Errors
@@ -55,12 +27,12 @@ impl Health {
 pub async fn serve(
     listener: TcpListener,
     registry: Arc<Registry>,
-    health: Health,
+    gate: ingress::Gate,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let router = Router::new()
         .route("/metrics", get(metrics).with_state(registry))
-        .route("/health", get(health_answer).with_state(Arc::new(health)));
+        .route("/health", get(health_answer).with_state(gate));
     let stop = shutdown.clone();
     let served =
         axum::serve(listener, router).with_graceful_shutdown(async move { shutdown.cancelled().await });
@@ -86,8 +58,9 @@ async fn metrics(State(registry): State<Arc<Registry>>) -> impl IntoResponse {
     }
 }
 
-async fn health_answer(State(health): State<Arc<Health>>) -> impl IntoResponse {
-    let answer = health.answer();
+async fn health_answer(State(gate): State<ingress::Gate>) -> impl IntoResponse {
+    let reason = gate.shut().map(|shut| shut.to_string());
+    let answer = HealthAnswer { accepting: reason.is_none(), reason };
     let status = if answer.accepting { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, axum::Json(answer))
 }

@@ -41,6 +41,8 @@ struct Shared {
     clock: Arc<dyn Clock>,
     settings: View<SettingsView>,
     senders: View<SendersView>,
+    /// Says whether mail is taken in; fed by ingress, where this process has one.
+    gate: ingress::Gate,
 }
 
 /// Starts the roles of this process.
@@ -54,12 +56,10 @@ pub async fn start(config: &Config, roles: Roles, clock: Arc<dyn Clock>) -> anyh
     let opened = log_engine::open(config, &roles, &clock).await?;
     let log = opened.log;
     let stop_views = CancellationToken::new();
-    let shared = Shared {
-        settings: eventlog::view::settings(Arc::clone(&log), stop_views.clone()),
-        senders: eventlog::view::senders(Arc::clone(&log), stop_views.clone()),
-        log: Arc::clone(&log),
-        clock,
-    };
+    let settings = eventlog::view::settings(Arc::clone(&log), stop_views.clone());
+    let senders = eventlog::view::senders(Arc::clone(&log), stop_views.clone());
+    let gate = ingress::Gate::new(Arc::clone(&log), settings.clone(), senders.clone(), config.max_lag);
+    let shared = Shared { log: Arc::clone(&log), clock, settings, senders, gate };
     let mut registry = Registry::default();
     let stop_ingress = CancellationToken::new();
     let stop_workers = CancellationToken::new();
@@ -96,13 +96,7 @@ pub async fn start(config: &Config, roles: Roles, clock: Arc<dyn Clock>) -> anyh
     let http = serve_http(&mut workers, config, &shared, registry, &stop_views).await?;
     let mut ingress_set = JoinSet::new();
     if let Some(ingress) = ingress {
-        let run = ingress.run(
-            Arc::clone(&log),
-            Arc::clone(&shared.clock),
-            shared.settings.clone(),
-            shared.senders.clone(),
-            stop_ingress.clone(),
-        );
+        let run = ingress.run(shared.gate.clone(), Arc::clone(&shared.clock), stop_ingress.clone());
         ingress_set.spawn(named("ingress", async { Ok(run.await?) }));
     }
     Ok(Pipeline {
@@ -208,9 +202,7 @@ async fn serve_http(
         .await
         .with_context(|| format!("http.bind: {address} cannot be bound"))?;
     let local = listener.local_addr()?;
-    let health =
-        crate::http::Health::new(Arc::clone(&shared.log), shared.settings.clone(), shared.senders.clone());
-    let run = crate::http::serve(listener, Arc::new(registry), health, shutdown.clone());
+    let run = crate::http::serve(listener, Arc::new(registry), shared.gate.clone(), shutdown.clone());
     workers.spawn(named("http", run));
     Ok(Some(local))
 }
@@ -222,7 +214,6 @@ fn ingress_config(config: &Config) -> ingress::Config {
         listeners: config.listeners.clone(),
         tls: config.tls.clone(),
         verdict_timeout: config.verdict_timeout,
-        max_lag: config.max_lag,
         limits: ingress::Limits { max_connections: config.max_connections, ..ingress::Limits::default() },
     }
 }
@@ -354,6 +345,8 @@ async fn start_control(
     backup: Option<control::BackupHook>,
     shutdown: &CancellationToken,
 ) -> control::Context {
+    let gate = shared.gate.clone();
+    let obstacle: control::Obstacle = Arc::new(move || gate.shut().map(|shut| shut.to_string()));
     control::start(
         control::Config::new(config.node.clone()),
         Arc::clone(&shared.log),
@@ -362,6 +355,7 @@ async fn start_control(
         shared.senders.clone(),
         cluster_key,
         backup,
+        obstacle,
         shutdown.clone(),
     )
     .await

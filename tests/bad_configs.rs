@@ -25,16 +25,3 @@ fn every_mistake_is_named_with_its_key_and_its_fix() {
     }
     assert!(seen >= 8, "the fixtures are there");
 }
-
-#[test]
-fn the_example_is_good_once_its_files_are_there() {
-    let example = include_str!("../contrib/mailweir.toml");
-    // The example names the paths of a packaged installation, which a test machine does not have.
-    match Config::parse(Path::new("contrib/mailweir.toml"), example) {
-        Ok(_) => {}
-        Err(error) => {
-            let other: Vec<_> = error.problems.iter().filter(|p| !p.key.starts_with("tls.")).collect();
-            assert!(other.is_empty(), "{error}");
-        }
-    }
-}

@@ -22,6 +22,9 @@ use crate::writer::SettingsWriter;
 pub type BackupHook =
     Arc<dyn Fn(PathBuf) -> Pin<Box<dyn Future<Output = Result<(), LogError>> + Send>> + Send + Sync>;
 
+/// Why this process takes in no mail now; `None`: it does. Only ingress knows, so whoever wires the roles gives the way.
+pub type Obstacle = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+
 /// What control is told by the configuration of its node.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -60,6 +63,7 @@ pub struct Context {
     pub history: History,
     pub writer: Arc<SettingsWriter>,
     pub backup: Option<BackupHook>,
+    pub obstacle: Obstacle,
 }
 
 /// Starts the views that control follows; they run until `shutdown`. `backup` absent: `POST /v1/backup` says that this
@@ -74,6 +78,7 @@ pub async fn start(
     senders: View<SendersView>,
     cluster_key: ClusterKey,
     backup: Option<BackupHook>,
+    obstacle: Obstacle,
     shutdown: CancellationToken,
 ) -> Context {
     let queue = queue_view::follow(Arc::clone(&log), shutdown.clone());
@@ -91,5 +96,6 @@ pub async fn start(
         settings,
         senders,
         backup,
+        obstacle,
     }
 }

@@ -33,6 +33,6 @@ pub mod trimming;
 pub mod context;
 pub mod routes;
 
-pub use context::{BackupHook, Config, Context, start};
+pub use context::{BackupHook, Config, Context, Obstacle, start};
 pub use error::Error;
 pub use routes::router;

@@ -142,8 +142,17 @@ fn take<T, F: Fn(&mut T, &Record)>(shared: &Shared<T>, apply: &F, events: &[Tabl
 #[must_use]
 pub fn settings(log: Log, shutdown: CancellationToken) -> View<SettingsView> {
     let apply = |view: &mut SettingsView, record: &Record| {
-        if let Err(error) = view.apply(&record.key, record.value.as_deref(), record.position.offset) {
-            tracing::error!(position = %record.position, %error, "a settings record does not parse, it is passed over");
+        let position = record.position;
+        match view.apply(&record.key, record.value.as_deref(), position.offset) {
+            Ok(unknown) if unknown.is_empty() => {}
+            Ok(unknown) => {
+                let key = String::from_utf8_lossy(&record.key);
+                let unknown = unknown.join(", ");
+                tracing::warn!(%position, %key, unknown, "a setting of a later version is taken without what is not known here");
+            }
+            Err(error) => {
+                tracing::error!(%position, %error, "a settings record does not parse, it is passed over");
+            }
         }
     };
     View::follow(log, Topic::Settings, SettingsView::default(), apply, shutdown)

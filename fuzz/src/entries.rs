@@ -26,9 +26,12 @@ pub fn run(target: &str, data: &[u8]) -> bool {
 
 /// A command line: what parses has no control character left in it, what does not gets a permanent reply of one line.
 pub fn command(data: &[u8]) {
-    use ingress::session::command::{Command, parse};
+    use ingress::session::command::{Command, ForwardPath, parse};
     match parse(data) {
-        Ok(Command::Mail { path: ReversePath::Mailbox(path), .. } | Command::Rcpt { path, .. }) => {
+        Ok(
+            Command::Mail { path: ReversePath::Mailbox(path), .. }
+            | Command::Rcpt { path: ForwardPath::Mailbox(path), .. },
+        ) => {
             let text = path.to_string();
             assert!(!text.contains(['\r', '\n', '\0']), "{text:?}");
             assert_eq!(schemas::Mailbox::parse(&text).as_ref(), Ok(&path));

@@ -15,8 +15,6 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
     /// How long the reply to a message waits for its verdict.
     pub verdict_timeout: Duration,
-    /// Records of `accepted` not judged yet; past it, clients get 451.
-    pub max_lag: u64,
     pub limits: Limits,
 }
 
@@ -28,6 +26,8 @@ pub struct ListenerConfig {
     pub proxy_protocol_from: Vec<IpNet>,
     /// Offer AUTH also without TLS.
     pub auth_without_tls: bool,
+    /// Go on without it on a machine that does not have its kind of address, as IPv6.
+    pub optional: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

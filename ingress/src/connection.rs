@@ -3,7 +3,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
@@ -19,7 +18,8 @@ use crate::data::{LineEnds, Unstuffer};
 use crate::listener::Shared;
 use crate::metrics::Reason;
 use crate::proxy::{self, Parsed};
-use crate::session::{Action, Options, Session, Transaction, World};
+use crate::session::{Action, AuthResult, Options, Session, TOO_MANY_CONNECTIONS, Transaction, World};
+use crate::slots::Slot;
 
 /// One read takes at most this many bytes while a message comes.
 const READ_BYTES: usize = 32 << 10;
@@ -48,6 +48,7 @@ struct Connection {
     shared: Arc<Shared>,
     wire: Wire,
     client: SocketAddr,
+    slot: Slot,
     session: Session,
     input: BytesMut,
     output: Vec<u8>,
@@ -108,8 +109,8 @@ async fn serve_to_end(mut door: Door, shared: &Arc<Shared>) -> Result<(), End> {
     if door.tls == ListenerTls::Implicit {
         (wire, tls) = within(OPENING, start_tls(wire, shared)).await?;
     }
-    let Ok(_slot) = slot else {
-        let text = "Too many concurrent SMTP connections from this IP address; please try again later.";
+    let Ok(slot) = slot else {
+        let text = TOO_MANY_CONNECTIONS;
         let refusal = SmtpReply { code: 421, enhanced: None, text: text.into() };
         shared.note(client.ip(), None, "too_many_connections", refusal);
         return within(OPENING, refuse_connection(&mut wire, text)).await;
@@ -120,24 +121,19 @@ async fn serve_to_end(mut door: Door, shared: &Arc<Shared>) -> Result<(), End> {
         auth_without_tls: door.auth_without_tls,
         max_errors: shared.config.limits.errors,
         max_recipients: shared.config.limits.recipients,
-        announced_size: announced_size(shared, client.ip()),
     };
     let session = Session::new(options, client.ip(), tls);
     let mut connection = Connection {
         shared: Arc::clone(shared),
         wire,
         client,
+        slot,
         session,
         input: BytesMut::new(),
         output: Vec::new(),
         chunked: None,
     };
     connection.run().await
-}
-
-fn announced_size(shared: &Shared, ip: IpAddr) -> u64 {
-    let settings = shared.settings.read();
-    settings.user_by_ip(ip).map_or(50 << 20, |user| settings.effective(user).max_message_bytes)
 }
 
 async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, End>>) -> Result<T, End> {
@@ -185,21 +181,6 @@ impl Shared {
     pub fn note(&self, ip: IpAddr, login: Option<&str>, reason: &'static str, reply: SmtpReply) {
         self.metrics.refused.get_or_create(&Reason { reason }).inc();
         self.refusals.note(ip, login, reason, reply, self.clock.now());
-    }
-
-    /// Why no mail is taken in now.
-    fn not_accepting(&self) -> Option<&'static str> {
-        if !(self.settings.is_caught_up() && self.senders.is_caught_up()) {
-            return Some("Starting up, try again shortly");
-        }
-        if let Err(error) = self.log.accepting() {
-            tracing::debug!(%error, "no mail is taken in");
-            return Some("Mail cannot be stored now, try again later");
-        }
-        if self.lag.load(Ordering::Relaxed) > self.config.max_lag {
-            return Some("Too much mail waits to be checked or delivered, try again later");
-        }
-        None
     }
 }
 
@@ -310,7 +291,10 @@ impl Connection {
         if !self.input.is_empty() && self.session.must_wait_after(line) {
             return Some(self.session.out_of_step());
         }
-        let not_accepting = self.shared.not_accepting();
+        let not_accepting = self.shared.gate.shut().map(|shut| {
+            tracing::debug!(%shut, "no mail is taken in");
+            shut.for_client()
+        });
         let settings = self.shared.settings.read();
         let senders = self.shared.senders.read();
         let world =
@@ -334,7 +318,13 @@ impl Connection {
                 }
                 Action::CheckPassword { login, password } => {
                     self.flush().await?;
-                    let result = self.shared.authenticator.check(self.client.ip(), &login, password).await;
+                    let result =
+                        match self.shared.authenticator.check(self.client.ip(), &login, password).await {
+                            AuthResult::Good(login) if !self.slot.log_in(&login).await => {
+                                AuthResult::TooManyConnections
+                            }
+                            result => result,
+                        };
                     let actions = self.session.authenticated(result);
                     if !Box::pin(self.carry_out(actions)).await? {
                         return Ok(false);

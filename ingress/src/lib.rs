@@ -1,8 +1,8 @@
 //! SMTP in: listeners, sessions, and the durable accept behind every `250`.
 //!
 //! A message's way through here: `listener` accepts the connection, `connection` moves its bytes, `session` is the
-//! dialogue (a pure state machine, one file per stage), `data` takes the message off the wire, `accept` appends it,
-//! `verdict` waits for the scorer's word.
+//! dialogue (a pure state machine, one file per stage), `gate` says whether mail is taken in, `data` takes the message
+//! off the wire, `accept` appends it, `verdict` waits for the scorer's word.
 
 pub mod accept;
 pub mod auth;
@@ -10,6 +10,7 @@ mod config;
 pub mod connection;
 pub mod data;
 mod error;
+mod gate;
 pub mod listener;
 pub mod metrics;
 pub mod proxy;
@@ -21,4 +22,5 @@ pub mod verdict;
 
 pub use config::{Config, Limits, ListenerConfig, ListenerTls, TlsFiles};
 pub use error::Error;
+pub use gate::{Gate, Shut};
 pub use listener::Ingress;

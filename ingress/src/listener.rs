@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::accept::Incoming;
 use crate::auth::Authenticator;
 use crate::connection::{self, Door};
+use crate::gate::{GROUPS, Gate};
 use crate::metrics::{Group, Metrics};
 use crate::refusals::Refusals;
 use crate::slots::Slots;
@@ -50,8 +51,7 @@ pub struct Shared {
     /// Room for messages being received.
     pub room: Arc<Semaphore>,
     pub slots: Slots,
-    /// How far scorer or delivery is behind, in records, as last seen.
-    pub lag: std::sync::atomic::AtomicU64,
+    pub gate: Gate,
     pub shutdown: CancellationToken,
     /// Ends what has not ended by itself some time after `shutdown`.
     pub cut_off: CancellationToken,
@@ -70,11 +70,19 @@ impl Ingress {
             if listener.tls != ListenerTls::None && certificate.is_none() {
                 return Err(Error::NoCertificate);
             }
-            let bound =
-                bind(listener.bind).map_err(|source| Error::Bind { address: listener.bind, source })?;
-            listeners.push((bound, listener.clone()));
+            match bind(listener.bind) {
+                Ok(bound) => listeners.push((bound, listener.clone())),
+                Err(error) if listener.optional && is_of_another_family(&error) => {
+                    tracing::info!(address = %listener.bind, %error, "not listened on: this machine has no such address");
+                }
+                Err(source) => return Err(Error::Bind { address: listener.bind, source }),
+            }
         }
-        Ok(Ingress { config, listeners, certificate, metrics: Metrics::new(registry) })
+        let metrics = Metrics::new(registry);
+        if let Some(certificate) = &certificate {
+            certificate.tell(&metrics.certificate_expires);
+        }
+        Ok(Ingress { config, listeners, certificate, metrics })
     }
 
     /// Where it listens, in the order of the configuration.
@@ -83,18 +91,18 @@ impl Ingress {
         self.listeners.iter().filter_map(|(listener, _)| listener.local_addr().ok()).collect()
     }
 
-    /// Serves until `shutdown`; then takes no more connections and lets messages under way finish.
+    /// Serves until `shutdown`; then takes no more connections and lets messages under way finish. The log and the views
+    /// are those of `gate`, which is told how far others are behind.
     ///
     /// # Errors
     /// None once it runs; the type leaves room.
     pub async fn run(
         self,
-        log: Log,
+        gate: Gate,
         clock: Arc<dyn Clock>,
-        settings: View<SettingsView>,
-        senders: View<SendersView>,
         shutdown: CancellationToken,
     ) -> Result<(), Error> {
+        let (log, settings, senders) = (Arc::clone(&gate.log), gate.settings.clone(), gate.senders.clone());
         let partition = log.partition_of(Topic::Replies, self.config.node.as_bytes());
         let verdicts = Verdicts::new(partition, self.config.verdict_timeout);
         let drain = self.config.limits.drain;
@@ -102,7 +110,7 @@ impl Ingress {
             authenticator: Authenticator::new(settings.clone()),
             room: Incoming::room_of(self.config.limits.bytes_in_flight),
             slots: Slots::new(&self.config.limits),
-            lag: std::sync::atomic::AtomicU64::new(0),
+            gate,
             refusals: Refusals::default(),
             config: self.config,
             log,
@@ -148,26 +156,23 @@ async fn start_background(shared: &Arc<Shared>, tasks: &TaskTracker, stop: &Canc
     let (node, log) = (shared.config.node.clone(), Arc::clone(&shared.log));
     tasks.spawn(shared.refusals.clone().flush_until(node, log, stop.clone()));
     if let Some(certificate) = shared.certificate.clone() {
-        tasks.spawn(certificate.watch(stop.clone()));
+        let expires = shared.metrics.certificate_expires.clone();
+        tasks.spawn(certificate.watch(expires, Arc::clone(&shared.clock), stop.clone()));
     }
     tasks.spawn(watch_lag(Arc::clone(shared), stop.clone()));
 }
 
 async fn watch_lag(shared: Arc<Shared>, stop: CancellationToken) {
     loop {
-        let mut most = None;
-        for (group, topic) in [("scorer", Topic::Accepted), ("delivery", Topic::Released)] {
+        for (index, (group, topic)) in GROUPS.into_iter().enumerate() {
             if let Ok(lag) = shared.log.lag(group, topic).await {
                 shared
                     .metrics
                     .lag
                     .get_or_create(&Group { group })
                     .set(i64::try_from(lag).unwrap_or(i64::MAX));
-                most = most.max(Some(lag));
+                shared.gate.set_lag(index, lag);
             }
-        }
-        if let Some(most) = most {
-            shared.lag.store(most, std::sync::atomic::Ordering::Relaxed);
         }
         tokio::select! {
             () = stop.cancelled() => return,
@@ -224,11 +229,31 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
+/// Whether the machine has no address of this kind at all: without IPv6 a socket of it cannot even be made.
+fn is_of_another_family(error: &std::io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
+        || error.kind() == std::io::ErrorKind::AddrNotAvailable
+}
+
 /// As many files as the system allows: each connection is one.
 fn raise_file_limit() {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised) {
         tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_in_use_is_not_a_missing_family() {
+        let error = |errno: rustix::io::Errno| std::io::Error::from_raw_os_error(errno.raw_os_error());
+        assert!(is_of_another_family(&error(rustix::io::Errno::AFNOSUPPORT)));
+        assert!(is_of_another_family(&error(rustix::io::Errno::ADDRNOTAVAIL)));
+        assert!(!is_of_another_family(&error(rustix::io::Errno::ADDRINUSE)));
+        assert!(!is_of_another_family(&error(rustix::io::Errno::ACCESS)));
     }
 }

@@ -19,6 +19,12 @@ pub struct Group {
     pub group: &'static str,
 }
 
+/// A file of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct File {
+    pub file: String,
+}
+
 #[derive(Clone)]
 pub struct Metrics {
     pub connections: Gauge,
@@ -29,6 +35,7 @@ pub struct Metrics {
     pub verdict_seconds: Histogram,
     pub verdict_timeouts: Counter,
     pub lag: Family<Group, Gauge>,
+    pub certificate_expires: Family<File, Gauge>,
 }
 
 impl Metrics {
@@ -43,6 +50,7 @@ impl Metrics {
             verdict_seconds: seconds(),
             verdict_timeouts: Counter::default(),
             lag: Family::default(),
+            certificate_expires: Family::default(),
         };
         registry.register(
             "mailweir_ingress_connections",
@@ -75,6 +83,11 @@ impl Metrics {
             "mailweir_ingress_lag",
             "Messages that a group has not taken up",
             metrics.lag.clone(),
+        );
+        registry.register(
+            "mailweir_tls_certificate_expires_seconds",
+            "When a certificate for clients ends, as Unix time",
+            metrics.certificate_expires.clone(),
         );
         metrics
     }

@@ -1,9 +1,10 @@
 //! SMTP dialogues as data: every file of `dialogues/` is played against the session, line by line.
 //!
-//! `C: ` a line from the client (`\0`, `\r`, `\x..` are escapes) · `S: ` the next line of the reply, which must begin so ·
-//! `D: ` the session asks for the message, and takes one · `B: ` it asks for a chunk, and takes it · `A: good|bad|blocked` it asks for a password to be checked, and is told so · `T: ` it starts TLS ·
+//! `C: ` a line from the client (`\0`, `\r`, `\x..` are escapes) · `S: ` the next line of the reply, which must begin so, or
+//! be so where a `$` ends it · `R: ` the newest recipient of the transaction ·
+//! `D: ` the session asks for the message, and takes one · `B: ` it asks for a chunk, and takes it · `A: good|bad|full|blocked` it asks for a password to be checked, and is told so · `T: ` it starts TLS ·
 //! `X: ` it closes · `# ` a comment. Directives at the top: `client: IP`, `tls: none|offered|on`, `auth-without-tls`,
-//! `not-accepting: REASON`, `max-errors: N`, `max-recipients: N`.
+//! `not-accepting: REASON`, `max-errors: N`, `max-recipients: N`, `unreadable-user`: the record of some user does not parse.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -64,7 +65,6 @@ impl Player {
             auth_without_tls: text.lines().any(|line| line == "auth-without-tls"),
             max_errors: number("max-errors", 20) as u32,
             max_recipients: number("max-recipients", 1000),
-            announced_size: 52_428_800,
         };
         let session = Session::new(options, client, (tls == "on").then(some_tls));
         let mut player = Player {
@@ -76,6 +76,10 @@ impl Player {
             senders: senders(),
             session,
         };
+        if text.lines().any(|line| line == "unreadable-user") {
+            let later = player.settings.apply(b"outgoing_user/203.0.113.0/24", Some(b"?"), 100);
+            later.expect_err("no setting");
+        }
         player.hear(vec![Action::Reply(player.session.greeting())]);
         player
     }
@@ -115,6 +119,7 @@ impl Player {
                     let result = match rest {
                         "good" => AuthResult::Good(login.to_lowercase()),
                         "bad" => AuthResult::Bad,
+                        "full" => AuthResult::TooManyConnections,
                         _ => AuthResult::Blocked("Too many failed logins".into()),
                     };
                     let actions = self.session.authenticated(result);
@@ -123,6 +128,11 @@ impl Player {
                 "T:" => {
                     assert_eq!(self.take_wanted(&place), Action::StartTls, "{place}");
                     self.session.tls_started(some_tls());
+                }
+                "R:" => {
+                    let newest = self.session.transaction().and_then(|t| t.recipients.last());
+                    let newest = newest.map(|recipient| recipient.forward_path.to_string());
+                    assert_eq!(newest.as_deref(), Some(rest), "{place}");
                 }
                 "X:" => assert_eq!(self.take_wanted(&place), Action::Close, "{place}"),
                 _ => {}
@@ -168,7 +178,11 @@ impl Player {
     fn expect_reply(&mut self, expected: &str, place: &str) {
         let said =
             self.said.pop_front().unwrap_or_else(|| panic!("{place}: no reply, expected `{expected}`"));
-        assert!(said.starts_with(expected), "{place}: said `{said}`, expected `{expected}`");
+        let good = match expected.strip_suffix('$') {
+            Some(whole) => said == whole,
+            None => said.starts_with(expected),
+        };
+        assert!(good, "{place}: said `{said}`, expected `{expected}`");
     }
 
     fn take_wanted(&mut self, place: &str) -> Action {
@@ -226,6 +240,10 @@ fn settings() -> SettingsView {
         user(ip("198.51.100.73/32"), limited(HeldAction::Hold)),
         user(ip("198.51.100.74/32"), limited(HeldAction::Defer)),
         user(password("shop@customer.example"), UserSettings::default()),
+        user(
+            password("large@customer.example"),
+            UserSettings { max_message_bytes: Some(200 << 20), ..UserSettings::default() },
+        ),
         user(password("customer.example"), UserSettings::default()),
     ];
     let mut view = SettingsView::default();

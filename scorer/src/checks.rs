@@ -96,3 +96,6 @@ pub fn run(facts: &Facts<'_>, policy: &Policy) -> Found {
     }
     found
 }
+
+#[cfg(test)]
+mod table_tests;

@@ -9,9 +9,12 @@ const EICAR: &str = concat!("X5O!P%@AP[4\\PZX54(P^)7CC)7}$", "EICAR-STANDARD-ANT
 const HEADER: &str = "From: a@b.example\r\nTo: c@d.example\r\nMessage-ID: <2@b.example>\r\nIn-Reply-To: <1@d.example>\r\nReferences: <1@d.example>\r\nDate: Tue, 24 Nov 2026 09:30:00 +0000\r\nSubject: Re: minutes of the meeting\r\n";
 
 fn judged(settings: &str, body: &str, senders: &Senders) -> Judgement {
+    judged_message(settings, &format!("{HEADER}{body}"), senders)
+}
+
+fn judged_message(settings: &str, message: &str, senders: &Senders) -> Judgement {
     let envelope = envelope("a@b.example", &["c@d.example", "e@f.example"]);
     let accepted = Position { topic: Topic::Accepted, partition: 3, offset: 9 };
-    let message = format!("{HEADER}{body}");
     judge(&envelope, message.as_bytes(), accepted, &policy(settings), senders, classifier(), NOW)
 }
 
@@ -55,7 +58,6 @@ fn the_strongest_finding_decides() {
     check("{}", twice, &free, C::DuplicateHeader);
     check(r#"{"checks": {"duplicate_header": "count"}}"#, twice, &free, C::Clean);
     check(r#"{"checks": {"duplicate_header": "off"}}"#, twice, &free, C::Clean);
-    check(r#"{"checks": {"raw_subject": "block"}}"#, "\r\nx\r\n", &free, C::Clean);
     check(block, "\r\nhello\r\n", &free, C::BlockedSender);
     check(r#"{"block_recipients": ["f.example"]}"#, "\r\nx\r\n", &free, C::BlockedRecipient);
     // lists
@@ -82,6 +84,19 @@ fn the_strongest_finding_decides() {
     check(observe, &virus, &free, C::Virus);
     check(observe, "\r\nx\r\n", &free, C::Clean);
     check(observe, "\r\nx\r\n", &locked(None), C::LockedSender);
+}
+
+#[test]
+fn a_check_that_counts_by_default_blocks_where_it_is_set_to() {
+    let message = format!("{}\r\nx\r\n", HEADER.replace("minutes", "Sitzung f\u{fc}r"));
+    let class = |settings: &str| {
+        judged_message(settings, &message, &Senders::default()).verdict.message.classification
+    };
+    assert_eq!(class("{}"), Classification::Clean);
+    assert_eq!(class(r#"{"checks": {"raw_subject": "block"}}"#), Classification::RawSubject);
+    // Only what is found: the same setting does nothing to another subject.
+    let block = r#"{"checks": {"raw_subject": "block"}}"#;
+    check(block, "\r\nx\r\n", &Senders::default(), Classification::Clean);
 }
 
 #[test]

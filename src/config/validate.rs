@@ -1,6 +1,6 @@
 //! From the raw file to a `Config`: every key looked at, every problem collected.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -235,20 +235,12 @@ fn listeners(
             tls,
             proxy_protocol_from,
             auth_without_tls: listener.auth_without_tls,
+            optional: false,
         });
     }
     if listeners.is_empty() {
-        let default = |port, tls| ingress::ListenerConfig {
-            bind: SocketAddr::from(([0, 0, 0, 0], port)),
-            tls,
-            proxy_protocol_from: Vec::new(),
-            auth_without_tls: false,
-        };
         if has_tls {
-            return vec![
-                default(587, ingress::ListenerTls::StartTls),
-                default(465, ingress::ListenerTls::Implicit),
-            ];
+            return default_listeners();
         }
         if may_go_without {
             return Vec::new();
@@ -260,6 +252,23 @@ fn listeners(
         );
     }
     listeners
+}
+
+/// The ports of submission (RFC 8314) on every address, of IPv6 where the machine has it.
+fn default_listeners() -> Vec<ingress::ListenerConfig> {
+    let of = |ip: IpAddr, port, tls| ingress::ListenerConfig {
+        bind: SocketAddr::new(ip, port),
+        tls,
+        proxy_protocol_from: Vec::new(),
+        auth_without_tls: false,
+        optional: ip.is_ipv6(),
+    };
+    let families = [IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED)];
+    let of_port = |(port, tls)| families.map(|ip| of(ip, port, tls));
+    [(587, ingress::ListenerTls::StartTls), (465, ingress::ListenerTls::Implicit)]
+        .into_iter()
+        .flat_map(of_port)
+        .collect()
 }
 
 fn delivery(check: &mut Checker, raw: raw::Delivery) -> Delivery {
@@ -282,11 +291,14 @@ fn delivery(check: &mut Checker, raw: raw::Delivery) -> Delivery {
     if retry.iter().any(Duration::is_zero) {
         check.problem("delivery.retry", "a delay of zero would hammer the receiver", "use at least \"1s\"");
     }
-    if let Some(file) = raw.tls_roots_file.as_ref().filter(|file| !file.is_file()) {
+    // Read as delivery will read it: what keeps it from starting is told here.
+    if let Some(file) = &raw.tls_roots_file
+        && let Err(error) = delivery::tls::ClientTls::new(Some(file))
+    {
         check.problem(
             "delivery.tls_roots_file",
-            format!("{} is no file", file.display()),
-            "give a PEM file of root certificates",
+            error.to_string(),
+            "give a PEM file of root certificates that mailweir may read",
         );
     }
     let connect_timeout = raw
@@ -333,5 +345,26 @@ fn log_format(check: &mut Checker, text: Option<&str>) -> LogFormat {
             check.problem("logging.format", format!("`{other}` is no format"), "use \"text\" or \"json\"");
             LogFormat::Text
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_listeners_are_on_both_kinds_of_address_and_ipv6_may_be_missing() {
+        let all = default_listeners();
+        let shown: Vec<String> =
+            all.iter().map(|it| format!("{} {:?} {}", it.bind, it.tls, it.optional)).collect();
+        assert_eq!(
+            shown,
+            [
+                "0.0.0.0:587 StartTls false",
+                "[::]:587 StartTls true",
+                "0.0.0.0:465 Implicit false",
+                "[::]:465 Implicit true"
+            ]
+        );
     }
 }

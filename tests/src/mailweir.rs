@@ -29,6 +29,8 @@ pub struct Setup<'a> {
     pub log: String,
     /// Lines of `[[ingress.listener]]` after bind and tls.
     pub listener: String,
+    /// Lines of `[logging]`.
+    pub logging: String,
     /// In place of the directory of its own: a file system that the test made.
     pub data_dir: Option<&'a Path>,
 }
@@ -59,7 +61,7 @@ impl Mailweir {
         let config = format!(
             "node = \"node1\"\ndata_dir = \"{}\"\n[log]\nmin_free = \"32MiB\"\n{}\n[ingress]\nhostname = \"smtp.hoster.example\"\n{}\n\
              [[ingress.listener]]\nbind = \"127.0.0.1:{port}\"\ntls = \"starttls\"\n{}\n[tls]\ncertificate = \"{}\"\nkey = \"{}\"\n\
-             [delivery]\n{}\n[reporter]\nabuse_address = \"abuse@hoster.example\"\n[http]\nbind = \"127.0.0.1:{http}\"\n[logging]\nfilter = \"info\"\n",
+             [delivery]\n{}\n[reporter]\nabuse_address = \"abuse@hoster.example\"\n[http]\nbind = \"127.0.0.1:{http}\"\n[logging]\nfilter = \"info\"\n{}\n",
             data_dir.display(),
             setup.log,
             setup.ingress,
@@ -67,6 +69,7 @@ impl Mailweir {
             certificate.display(),
             key.display(),
             setup.delivery,
+            setup.logging,
         );
         std::fs::write(directory.path().join("mailweir.toml"), config).expect("the configuration");
         let mut node = Mailweir { directory, port, http, process: None };
@@ -114,10 +117,16 @@ impl Mailweir {
         self.directory.path().join("mailweir.log")
     }
 
+    /// Its log so far.
+    #[must_use]
+    pub fn log_text(&self) -> String {
+        std::fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
     /// The last lines of its log.
     #[must_use]
     pub fn log_tail(&self) -> String {
-        let text = std::fs::read_to_string(self.log_file()).unwrap_or_default();
+        let text = self.log_text();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(25)..].join("\n")
     }

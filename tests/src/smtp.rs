@@ -28,7 +28,18 @@ impl Client {
         let socket = Socket::new(SockDomain::IPV4, Type::STREAM, None)?;
         socket.bind(&SocketAddr::from((source, 0)).into())?;
         socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
-        let stream = TcpStream::from(socket);
+        Self::over(TcpStream::from(socket))
+    }
+
+    /// The same to any address.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub fn connect_to(address: SocketAddr) -> std::io::Result<(Self, String)> {
+        Self::over(TcpStream::connect(address)?)
+    }
+
+    fn over(stream: TcpStream) -> std::io::Result<(Self, String)> {
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         stream.set_write_timeout(Some(Duration::from_secs(30)))?;
         stream.set_nodelay(true)?;

@@ -181,12 +181,14 @@ impl Site {
             .replace(brokers, &format!("[\"{}\"]", self.kafka.broker))
             .replace("replication = 3", "replication = 1")
             .replace("http://clickhouse:8123/", &format!("http://127.0.0.1:{}/", cluster.clickhouse.port))
-            .replace("0.0.0.0:587", &format!("127.0.0.1:{smtp}"))
-            .replace("0.0.0.0:465", &format!("127.0.0.1:{}", ports::free()))
             .replace("0.0.0.0:8025", &format!("127.0.0.1:{http}"));
         config.push_str(&format!("[delivery]\nrelay_host = \"127.0.0.1:{}\"\n", self.sink.port));
         let names = Role::ALL.map(Role::name);
         let role = names.into_iter().find(|name| service.list("command").contains(name)).expect("a role");
+        if role == "ingress" {
+            assert!(!config.contains("[[ingress.listener]]"), "those that are there without one");
+            config.push_str(&format!("[[ingress.listener]]\nbind = \"127.0.0.1:{smtp}\"\n"));
+        }
         Placed { process: Process::start(&directory, &config, role), smtp, http }
     }
 

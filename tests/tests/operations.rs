@@ -45,6 +45,38 @@ fn health_metrics_and_a_graceful_stop() {
 }
 
 #[test]
+fn a_log_in_json_is_json_line_by_line_and_warns_of_a_certificate_that_ends_soon() {
+    let sink = Sink::start();
+    let setup = Setup { delivery: relay_to(&sink), logging: "format = \"json\"".into(), ..Setup::default() };
+    let mut node = Mailweir::start(&setup, SETTINGS);
+    assert!(send(&node, "ok@b.example").starts_with("250"));
+    let thirteen_days = Duration::from_secs(13 * 86_400 + 3600);
+    certificate::make_for(node.directory.path(), "smtp.hoster.example", thirteen_days);
+    let is_warning = |line: &serde_json::Value| {
+        line["level"] == "WARN" && line["fields"]["message"] == "the certificate expires in 13 days"
+    };
+    let lines = || -> Vec<serde_json::Value> {
+        let text = node.log_text();
+        let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        whole
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+            .collect()
+    };
+    wait::until("the end is warned of", Duration::from_secs(20), || {
+        lines().iter().any(is_warning).then_some(())
+    });
+    assert_eq!(node.terminate(), Some(0));
+    let lines: Vec<serde_json::Value> =
+        node.log_text().lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    for line in &lines {
+        let has = |key: &str| line[key].as_str().is_some_and(|text| !text.is_empty());
+        assert!(has("timestamp") && has("level") && has("target"), "{line}");
+        assert!(line["fields"]["message"].is_string(), "{line}");
+    }
+    assert!(lines.iter().any(|line| line["fields"]["message"] == "stopped"), "{lines:?}");
+}
+
+#[test]
 fn a_second_process_on_the_same_directory_is_told_who_has_it() {
     let sink = Sink::start();
     let node = Mailweir::start(&Setup { delivery: relay_to(&sink), ..Setup::default() }, SETTINGS);
@@ -120,6 +152,32 @@ fn a_full_disk_defers_mail_and_loses_none() {
         let has = |name: &str| received.iter().any(|r| r.recipients.iter().any(|to| to.starts_with(name)));
         (has("ok-before") && has("ok-after")).then_some(())
     });
+}
+
+/// One message holds the only place in delivery, so the others wait in the log.
+#[test]
+fn a_delivery_that_is_behind_is_told_by_health_and_status_as_by_the_451() {
+    let sink = Sink::start();
+    let setup = Setup {
+        delivery: format!("{}\nmax_in_flight = 1", relay_to(&sink)),
+        ingress: "max_lag = 3".into(),
+        ..Setup::default()
+    };
+    let node = Mailweir::start(&setup, SETTINGS);
+    assert!(send(&node, "stall@b.example").starts_with("250"));
+    let refused = wait::until("no more mail is taken", Duration::from_secs(20), || {
+        Some(send(&node, "ok@b.example")).filter(|reply| !reply.starts_with("250"))
+    });
+    assert!(refused.starts_with("451 4.3.0 Too much mail waits"), "{refused}");
+    let (status, body) = node.get("/health").expect("health");
+    assert_eq!((status, body.contains("delivery is ")), (503, true), "{body}");
+    let status = Command::new(Mailweir::binary())
+        .args(["status", "--config"])
+        .arg(node.config())
+        .output()
+        .expect("mailweir");
+    let said = String::from_utf8_lossy(&status.stdout);
+    assert!(!status.status.success() && said.contains("takes mail: no, delivery is "), "{said}");
 }
 
 #[test]

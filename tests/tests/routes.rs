@@ -113,3 +113,13 @@ fn a_server_that_greets_with_421_is_passed_over() {
 fn a_server_that_drops_after_ehlo_is_passed_over() {
     next_server_after(Trick::DropsAfterEhlo);
 }
+
+#[test]
+fn mail_to_postmaster_alone_goes_where_the_name_of_this_server_is_routed() {
+    let sink = Sink::start();
+    let route = format!("[[route]]\ndomain = \"smtp.hoster.example\"\nhost = \"127.0.0.1:{}\"\n", sink.port);
+    let node = Mailweir::start(&Setup::default(), &format!("{SETTINGS}{route}"));
+    send(&node, &["Postmaster"]);
+    wait::until("it arrives", Duration::from_secs(20), || (sink.count() == 1).then_some(()));
+    assert_eq!(sink.recipients(), ["postmaster@smtp.hoster.example"]);
+}

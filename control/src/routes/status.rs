@@ -10,7 +10,7 @@ use crate::writer::version_of;
 use crate::{Context, Error, export, trimming};
 
 pub async fn status(State(context): State<Context>) -> Result<Json<StatusAnswer>, Error> {
-    let reason = context.log.accepting().err().map(|error| error.to_string());
+    let reason = (context.obstacle)();
     let mut lag = Vec::new();
     for (group, topics) in &context.config.groups {
         for topic in topics {

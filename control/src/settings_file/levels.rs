@@ -294,8 +294,10 @@ fn check_codes(node: &Node, problems: &mut Vec<Problem>) {
     }
 }
 
-const SWITCHABLE: [&str; 18] = [
+/// Codes of what `checks` switches: each check of the scorer, and its score (`spam`).
+pub const SWITCHABLE: [&str; 19] = [
     "spam",
+    "too_many_received",
     "blocked_attachment",
     "from_domain_not_allowed",
     "line_too_long",

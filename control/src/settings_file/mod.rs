@@ -18,6 +18,7 @@ use schemas::settings::{OutgoingUser, Setting, SettingsView};
 pub use crate::api::KeyFile;
 pub use dkim_keys::{KeySource, WantedKey};
 pub use egress::parse_host;
+pub use levels::SWITCHABLE;
 pub use problem::{Problem, closest, did_you_mean};
 pub use users::Password;
 

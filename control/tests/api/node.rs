@@ -1,6 +1,6 @@
 //! A control over an embedded log of its own, asked through its router.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, to_bytes};
@@ -27,6 +27,8 @@ pub struct Node {
     pub clock: ManualClock,
     pub cluster_key: ClusterKey,
     pub dir: TempDir,
+    /// Why no mail is taken in.
+    pub obstacle: Arc<Mutex<Option<String>>>,
     shutdown: CancellationToken,
 }
 
@@ -43,6 +45,8 @@ impl Node {
             let log = Arc::clone(&embedded);
             Box::pin(async move { log.backup(&into).await })
         });
+        let obstacle: Arc<Mutex<Option<String>>> = Arc::default();
+        let told = Arc::clone(&obstacle);
         let mut config = Config::new("node1");
         config.command_timeout = Duration::from_secs(1);
         let context = control::start(
@@ -53,10 +57,11 @@ impl Node {
             eventlog::view::senders(Arc::clone(&log), shutdown.clone()),
             cluster_key.clone(),
             Some(backup),
+            Arc::new(move || told.lock().unwrap().clone()),
             shutdown.clone(),
         )
         .await;
-        Node { context, log, clock, cluster_key, dir, shutdown }
+        Node { context, log, clock, cluster_key, dir, obstacle, shutdown }
     }
 
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> T {

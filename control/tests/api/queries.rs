@@ -240,6 +240,9 @@ async fn status_and_backup() {
         status.lag
     );
     assert!(status.views.iter().any(|view| view.name == "settings" && view.caught_up));
+    *node.obstacle.lock().unwrap() = Some("delivery is far behind".into());
+    let status: StatusAnswer = node.get("/v1/status").await;
+    assert_eq!((status.accepting, status.reason.as_deref()), (false, Some("delivery is far behind")));
 
     let dir = node.dir.path().join("backup");
     let _: BackupAnswer = node.post("/v1/backup", &DirectoryRequest { dir: dir.clone() }).await;

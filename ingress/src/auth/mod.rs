@@ -59,9 +59,14 @@ impl Authenticator {
             Judgement::Wait { delay } => tokio::time::sleep(delay).await,
             Judgement::Go => {}
         }
-        let stored = match self.settings.read().user_by_login(&login).map(|user| user.auth.clone()) {
-            Some(UserAuth::Password { password_hash, .. }) => Some(password_hash),
-            _ => None,
+        let stored = {
+            let settings = self.settings.read();
+            match settings.user_by_login(&login).map(|user| user.auth.clone()) {
+                Some(UserAuth::Password { password_hash, .. }) => Some(password_hash),
+                // There is such a login, only not for this version.
+                _ if settings.may_lack_login(&login) => return AuthResult::Unavailable,
+                _ => None,
+            }
         };
         let memory = self.memory_key(&login, stored.as_deref().unwrap_or_default(), &password);
         let good = self.remembered(&memory) || {

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use schemas::SmtpReply;
 
-use super::{Action, AuthResult, Session, World, reply, say};
+use super::{Action, AuthResult, Session, TOO_MANY_CONNECTIONS, World, reply, say};
 
 /// Where an AUTH dialogue stands.
 #[derive(Debug)]
@@ -112,6 +112,11 @@ impl Session {
                 self.refuse("auth_failed", reply(535, (5, 7, 8), "Login or password is wrong"))
             }
             AuthResult::Blocked(why) => self.refuse("auth_blocked", reply(454, (4, 7, 0), why)),
+            AuthResult::TooManyConnections => {
+                let refusal = SmtpReply { code: 421, enhanced: None, text: TOO_MANY_CONNECTIONS.into() };
+                self.refused = Some(("too_many_connections", refusal.clone()));
+                vec![Action::Reply(refusal), Action::Close]
+            }
             AuthResult::Unavailable => say(reply(454, (4, 7, 0), "Cannot be checked now, try again")),
         }
     }

@@ -10,7 +10,7 @@ pub enum Command {
     StartTls,
     Auth { mechanism: String, initial: Option<String> },
     Mail { path: ReversePath, parameters: Vec<Parameter> },
-    Rcpt { path: Mailbox, parameters: Vec<Parameter> },
+    Rcpt { path: ForwardPath, parameters: Vec<Parameter> },
     Data,
     Bdat { size: u64, last: bool },
     Rset,
@@ -26,6 +26,14 @@ impl Command {
     pub fn fits_between_chunks(&self) -> bool {
         matches!(self, Command::Bdat { .. } | Command::Rset | Command::Noop | Command::Quit)
     }
+}
+
+/// Argument of RCPT TO.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ForwardPath {
+    Mailbox(Mailbox),
+    /// `<postmaster>` alone, in any case: that of this server (RFC 5321 4.5.1).
+    Postmaster,
 }
 
 /// `KEYWORD` or `KEYWORD=value`; the keyword in upper case.
@@ -143,7 +151,12 @@ fn mail(rest: &str) -> Result<Command, Problem> {
 fn rcpt(rest: &str) -> Result<Command, Problem> {
     const USAGE: &str = "RCPT TO:<forward-path> [parameters]";
     let (path, parameters) = path_and_parameters(rest, "TO:", USAGE)?;
-    let path = Mailbox::parse(path).map_err(|e| Problem::Recipient(e.to_string()))?;
+    let path = match path {
+        path if path.eq_ignore_ascii_case("postmaster") => ForwardPath::Postmaster,
+        path => {
+            Mailbox::parse(path).map(ForwardPath::Mailbox).map_err(|e| Problem::Recipient(e.to_string()))?
+        }
+    };
     Ok(Command::Rcpt { path, parameters })
 }
 
@@ -228,14 +241,18 @@ mod tests {
             panic!()
         };
         assert_eq!((path.to_string().as_str(), parameters.len()), ("a@b.example", 2));
-        let Ok(Command::Rcpt { path, .. }) = parse(b"RCPT TO: <@x,@y:\"a>b\"@c.example>") else { panic!() };
+        let Ok(Command::Rcpt { path: ForwardPath::Mailbox(path), .. }) =
+            parse(b"RCPT TO: <@x,@y:\"a>b\"@c.example>")
+        else {
+            panic!()
+        };
         assert_eq!(path.to_string(), "\"a>b\"@c.example");
         assert!(matches!(parse(b"MAIL FROM:<>"), Ok(Command::Mail { path: ReversePath::Null, .. })));
         for bad in [
             &b"MAIL FROM:a@b"[..],
             b"MAIL FROM:<a@b>x",
             b"RCPT TO:<>",
-            b"RCPT TO:<postmaster>",
+            b"RCPT TO:<root>",
             b"MAIL FROM:<a@b",
             b"DATA x",
             b"BDAT",

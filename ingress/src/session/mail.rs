@@ -34,6 +34,10 @@ impl Session {
             return self.refuse_for_now("log_unavailable", reply(451, (4, 3, 0), why));
         }
         let Some(user) = self.user(world) else {
+            if world.settings.may_lack_a_user() {
+                let text = "The settings cannot be read as a whole now, try again later";
+                return self.refuse_for_now("settings_unreadable", reply(451, (4, 3, 0), text));
+            }
             return self.refuse(
                 "unauthorised",
                 reply(550, (5, 7, 1), "Message submission is for authorised users only!"),

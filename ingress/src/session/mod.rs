@@ -20,6 +20,9 @@ use schemas::{Domain, EnhancedCode, ReversePath, SmtpReply, Timestamp, UserId};
 
 use command::Command;
 
+/// The words agreed upon, which have no enhanced status code.
+pub const TOO_MANY_CONNECTIONS: &str =
+    "Too many concurrent SMTP connections from this IP address; please try again later.";
 /// Commands between two messages; more than the recipients of the largest envelope need.
 const MAX_COMMANDS: u32 = 10_000;
 
@@ -32,8 +35,6 @@ pub struct Options {
     pub auth_without_tls: bool,
     pub max_errors: u32,
     pub max_recipients: usize,
-    /// Largest message that is announced before the user is known, in bytes.
-    pub announced_size: u64,
 }
 
 /// The world as it is at this moment.
@@ -103,6 +104,8 @@ pub enum AuthResult {
     Bad,
     /// Too many failures: the reason, for the client.
     Blocked(String),
+    /// The password is right, but this login has all its connections from this address.
+    TooManyConnections,
     /// Cannot be checked now.
     Unavailable,
 }
@@ -177,8 +180,8 @@ impl Session {
             ));
         }
         match command {
-            Command::Ehlo(name) => self.ehlo(&name, true),
-            Command::Helo(name) => self.ehlo(&name, false),
+            Command::Ehlo(name) => self.ehlo(&name, true, world),
+            Command::Helo(name) => self.ehlo(&name, false, world),
             Command::StartTls => self.start_tls(),
             Command::Auth { mechanism, initial } => self.auth_command(&mechanism, initial.as_deref(), world),
             Command::Mail { path, parameters } => self.mail(path, &parameters, world),

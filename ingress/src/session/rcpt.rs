@@ -4,11 +4,25 @@ use schemas::envelope::{Notify, Recipient};
 use schemas::topics::MAX_ENVELOPE_BYTES;
 use schemas::{Mailbox, SmtpReply};
 
-use super::command::{Parameter, is_xtext};
+use super::command::{ForwardPath, Parameter, Problem, is_xtext};
 use super::{Action, Session, World, limits, reply, say};
 
 impl Session {
-    pub(super) fn rcpt(&mut self, path: Mailbox, parameters: &[Parameter], world: &World<'_>) -> Vec<Action> {
+    pub(super) fn rcpt(
+        &mut self,
+        path: ForwardPath,
+        parameters: &[Parameter],
+        world: &World<'_>,
+    ) -> Vec<Action> {
+        let path = match path {
+            ForwardPath::Mailbox(path) => path,
+            ForwardPath::Postmaster => {
+                match Mailbox::parse(&format!("postmaster@{}", self.options.hostname)) {
+                    Ok(path) => path,
+                    Err(error) => return self.error(Problem::Recipient(error.to_string()).reply()),
+                }
+            }
+        };
         let max_recipients = self.options.max_recipients;
         let Some(transaction) = &mut self.transaction else {
             return self.error(reply(503, (5, 5, 1), "MAIL first"));

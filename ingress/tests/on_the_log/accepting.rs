@@ -164,6 +164,8 @@ async fn a_closed_log_is_451_at_every_stage_and_never_550() {
 #[tokio::test(flavor = "multi_thread")]
 async fn before_the_views_are_caught_up_it_is_451_for_everybody() {
     let node = Node::start_with(Setup { views_catch_up: false, ..Setup::default() }).await;
+    let shut = node.gate.shut().expect("a reason").to_string();
+    assert_eq!(shut, "settings and senders are still being read");
     let mut client = Client::connect_from(&node, [127, 0, 0, 2]).await;
     client.say("EHLO client.example", "250").await;
     assert!(client.auth_plain("customer.example", "whatever").await.starts_with("454 4.7.0"));
@@ -185,8 +187,12 @@ async fn a_delivery_that_fell_behind_is_451() {
     let mut client = Client::connect(&node).await;
     client.say("EHLO client.example", "250").await;
     let released = NewRecord::new(Topic::Released, "user", "id", "nobody takes it");
+    assert!(node.gate.shut().is_none(), "{:?}", node.gate.shut());
     node.log.append(vec![released]).await.expect("appends");
     until_451(&mut client).await;
+    // Whoever runs the node is told the same, and who it is.
+    let shut = node.gate.shut().expect("a reason").to_string();
+    assert_eq!(shut, "delivery is 1 messages behind, more than max_lag (0)");
 }
 
 /// How far the others are behind is looked at now and then.

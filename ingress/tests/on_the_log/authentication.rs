@@ -3,6 +3,9 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use eventlog::NewRecord;
+use schemas::Topic;
+
 use crate::client::Client;
 use crate::node::{Node, PASSWORD, accepted};
 
@@ -130,4 +133,30 @@ async fn nobody_acts_for_somebody_else() {
     };
     client.say(&plain("shop@customer.example"), "535 5.7.8").await;
     client.say(&plain("Customer.example"), "235").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whose_record_only_a_later_version_reads_is_never_refused_for_good() {
+    let node = Node::start().await;
+    let mut client = Client::connect_from(&node, NOBODY).await;
+    client.say("EHLO client.example", "250").await;
+    client.say("MAIL FROM:<shop@customer.example>", "550 5.7.1").await;
+    let key = "outgoing_user/later.example";
+    let later = r#"{"kind":"outgoing_user","domain":"later.example","auth":{"by":"certificate"}}"#;
+    node.log.append(vec![NewRecord::new(Topic::Settings, key, key, later)]).await.expect("appends");
+    // Taken up a moment later.
+    loop {
+        client.send(b"MAIL FROM:<shop@customer.example>\r\n").await;
+        let reply = client.reply().await;
+        if reply.starts_with("451 4.3.0") {
+            break;
+        }
+        assert!(reply.starts_with("550"), "{reply}");
+        client = Client::connect_from(&node, NOBODY).await;
+        client.say("EHLO client.example", "250").await;
+    }
+    assert!(client.auth_plain("Later.Example", PASSWORD).await.starts_with("454 4.7.0"));
+    assert!(client.auth_plain("nobody.example", PASSWORD).await.starts_with("535 5.7.8"));
+    assert!(client.auth_plain("customer.example", PASSWORD).await.starts_with("235"));
+    client.say("MAIL FROM:<shop@customer.example>", "250").await;
 }

@@ -9,7 +9,7 @@ use argon2::{Argon2, Params};
 use bytes::Bytes;
 use eventlog::embedded::{EmbeddedConfig, EmbeddedLog};
 use eventlog::{Log, NewRecord, Polled, SystemClock, bodies};
-use ingress::{Config, Ingress, Limits, ListenerConfig, ListenerTls};
+use ingress::{Config, Gate, Ingress, Limits, ListenerConfig, ListenerTls};
 use prometheus_client::registry::Registry;
 use schemas::reply::Reply;
 use schemas::settings::{OutgoingUser, Setting, UserAuth, UserSettings};
@@ -28,6 +28,8 @@ pub const SILENCE: &str = "no-verdict";
 pub struct Node {
     pub log: Log,
     pub smtp: SocketAddr,
+    pub gate: Gate,
+    pub registry: Registry,
     pub directory: Arc<tempfile::TempDir>,
     stop: CancellationToken,
     ingress: JoinHandle<Result<(), ingress::Error>>,
@@ -54,6 +56,7 @@ impl Default for Setup {
                 tls: ListenerTls::None,
                 proxy_protocol_from: Vec::new(),
                 auth_without_tls: true,
+                optional: false,
             },
             tls: None,
             limits: Limits::default(),
@@ -119,15 +122,16 @@ impl Node {
             listeners: vec![setup.listener],
             tls: setup.tls,
             verdict_timeout: Duration::from_millis(700),
-            max_lag: setup.max_lag,
             limits: setup.limits,
         };
-        let ingress = Ingress::bind(config, &mut Registry::default()).await.expect("it binds");
+        let mut registry = Registry::default();
+        let ingress = Ingress::bind(config, &mut registry).await.expect("it binds");
         let smtp = ingress.addresses()[0];
         let scorer = setup.scorer.then(|| tokio::spawn(judge(Arc::clone(&log), stop.clone())));
         let clock = Arc::new(SystemClock);
-        let ingress = tokio::spawn(ingress.run(Arc::clone(&log), clock, settings, senders, stop.clone()));
-        Node { log, smtp, directory, stop, ingress, scorer }
+        let gate = Gate::new(Arc::clone(&log), settings, senders, setup.max_lag);
+        let ingress = tokio::spawn(ingress.run(gate.clone(), clock, stop.clone()));
+        Node { log, smtp, gate, registry, directory, stop, ingress, scorer }
     }
 
     /// Begins a graceful stop.

@@ -174,3 +174,41 @@ async fn on_a_port_of_implicit_tls_the_421_comes_under_tls() {
     let mut eleventh = secured.handshake(connected(&secured.node, [127, 0, 0, 1]).await).await;
     eleventh.expect("421 Too many concurrent SMTP connections from this IP address").await;
 }
+
+/// Writes a pair that ends so many days after 1970 began.
+fn write_pair(files: &std::path::Path, days: u64) {
+    let mut params = rcgen::CertificateParams::new(["smtp.hoster.example".to_owned()]).expect("parameters");
+    params.not_after = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(days * 86_400);
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let certificate = params.self_signed(&key).expect("a certificate");
+    std::fs::write(files.join("key.pem"), key.serialize_pem()).expect("it is written");
+    std::fs::write(files.join("cert.pem"), certificate.pem()).expect("it is written");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_certificate_ends_is_a_metric_also_after_it_was_replaced() {
+    let files = tempfile::tempdir().expect("a directory");
+    write_pair(files.path(), 21_000);
+    let path = |name: &str| files.path().join(name);
+    let tls = TlsFiles { certificate: path("cert.pem"), key: path("key.pem") };
+    let mut setup = Setup { tls: Some(tls), ..Setup::default() };
+    setup.listener.tls = ListenerTls::StartTls;
+    let node = Node::start_with(setup).await;
+    let shown = |days: u64| {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &node.registry).expect("metrics");
+        let line = format!(
+            "mailweir_tls_certificate_expires_seconds{{file=\"{}\"}} {}\n",
+            path("cert.pem").display(),
+            days * 86_400
+        );
+        text.contains(&line)
+    };
+    assert!(shown(21_000));
+    write_pair(files.path(), 22_000);
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while !shown(22_000) {
+        assert!(std::time::Instant::now() < deadline, "the new one is seen within seconds");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

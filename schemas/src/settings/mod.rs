@@ -1,6 +1,7 @@
 //! Settings that administrators change while Mailweir runs: the records of `settings`, and the view folded from them.
 
 mod record;
+mod stored;
 mod user;
 mod view;
 

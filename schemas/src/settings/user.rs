@@ -1,4 +1,7 @@
 //! Settings of an outgoing user, inherited: default, then domain, then user.
+//!
+//! These types refuse a key or value that they do not know: whoever writes one made a mistake. A stored record is read by
+//! [`Setting::from_stored`](super::Setting::from_stored), which does without it.
 
 use std::time::Duration;
 

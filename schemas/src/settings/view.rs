@@ -1,6 +1,6 @@
 //! All settings, folded from the `settings` topic, with the questions that workers ask.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::{
@@ -15,26 +15,54 @@ pub struct SettingsView {
     /// Offset of the newest record: the policy version.
     pub version: u64,
     records: BTreeMap<String, Setting>,
+    /// Keys whose newest record does not parse.
+    unreadable: BTreeSet<String>,
 }
 
 impl SettingsView {
-    /// Takes one record of `settings`. A record that does not parse is an error; the view stays as it was.
+    /// Takes one record of `settings`; says what it sets that this version does not know (see [`Setting::from_stored`]). A
+    /// record that does not parse is an error; what the view holds of its key stays as it was.
     ///
     /// # Errors
     /// When the value is no setting.
-    pub fn apply(&mut self, key: &[u8], value: Option<&[u8]>, offset: u64) -> Result<(), serde_json::Error> {
+    pub fn apply(
+        &mut self,
+        key: &[u8],
+        value: Option<&[u8]>,
+        offset: u64,
+    ) -> Result<Vec<String>, serde_json::Error> {
         let key = String::from_utf8_lossy(key).into_owned();
-        match value {
-            Some(value) => {
-                let setting = serde_json::from_slice(value)?;
+        let mut ignored = Vec::new();
+        match value.map(Setting::from_stored) {
+            Some(Ok((setting, unknown))) => {
+                ignored = unknown;
+                self.unreadable.remove(&key);
                 self.records.insert(key, setting);
             }
+            Some(Err(error)) => {
+                self.unreadable.insert(key);
+                return Err(error);
+            }
             None => {
+                self.unreadable.remove(&key);
                 self.records.remove(&key);
             }
         }
         self.version = self.version.max(offset);
-        Ok(())
+        Ok(ignored)
+    }
+
+    /// Whether somebody may be an outgoing user whose record could not be read: a later version wrote it, most likely. Then
+    /// who is not known must not be refused for good.
+    #[must_use]
+    pub fn may_lack_a_user(&self) -> bool {
+        self.unreadable.iter().any(|key| key.starts_with("outgoing_user/"))
+    }
+
+    /// The same of one login (any case).
+    #[must_use]
+    pub fn may_lack_login(&self, login: &str) -> bool {
+        self.unreadable.contains(&format!("outgoing_user/{}", login.to_lowercase()))
     }
 
     /// Every setting, by key.
@@ -89,14 +117,25 @@ impl SettingsView {
         }
     }
 
+    /// The settings in force for who is no user (yet): the defaults.
+    #[must_use]
+    pub fn effective_for_nobody(&self) -> Effective {
+        let empty = UserSettings::default();
+        Effective::of(&[self.defaults().unwrap_or(&empty)], false)
+    }
+
+    fn defaults(&self) -> Option<&UserSettings> {
+        match self.records.get("defaults/") {
+            Some(Setting::Defaults { settings }) => Some(settings),
+            _ => None,
+        }
+    }
+
     /// The settings in force for a user.
     #[must_use]
     pub fn effective(&self, user: &OutgoingUser) -> Effective {
         let empty = UserSettings::default();
-        let defaults = match self.records.get("defaults/") {
-            Some(Setting::Defaults { settings }) => settings,
-            _ => &empty,
-        };
+        let defaults = self.defaults().unwrap_or(&empty);
         let domain = self.domain(&user.domain).map_or(&empty, |domain| &domain.settings);
         Effective::of(&[defaults, domain, &user.settings], matches!(user.auth, UserAuth::Ip { .. }))
     }
@@ -149,5 +188,29 @@ impl SettingsView {
             .range(prefix.to_owned()..)
             .take_while(move |(key, _)| key.starts_with(prefix))
             .map(|(_, s)| s)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_that_does_not_read_is_remembered_until_another_takes_its_place() {
+        let later = br#"{"kind":"outgoing_user","domain":"a.example","auth":{"by":"certificate"}}"#;
+        let known = br#"{"kind":"outgoing_user","domain":"a.example","auth":{"by":"password","login":"a.example","password_hash":""}}"#;
+        let mut view = SettingsView::default();
+        assert!(view.apply(b"dkim_key/a.example/s1", Some(b"?"), 1).is_err());
+        assert!(!view.may_lack_a_user(), "a key signs, it lets nobody in");
+        assert!(view.apply(b"outgoing_user/a.example", Some(later), 2).is_err());
+        assert!(
+            view.may_lack_a_user() && view.may_lack_login("A.example") && !view.may_lack_login("b.example")
+        );
+        assert!(view.apply(b"outgoing_user/a.example", Some(known), 3).unwrap().is_empty());
+        assert!(!view.may_lack_a_user() && view.user_by_login("a.example").is_some());
+        assert!(view.apply(b"outgoing_user/a.example", Some(later), 4).is_err());
+        assert!(view.user_by_login("a.example").is_some(), "what was known stays");
+        view.apply(b"outgoing_user/a.example", None, 5).unwrap();
+        assert!(!view.may_lack_a_user() && view.user_by_login("a.example").is_none());
     }
 }
