@@ -36,8 +36,9 @@ pub struct EmbeddedConfig {
     pub tombstone_delay: Duration,
     /// How often retention is looked at, by the injected clock.
     pub retention_interval: Duration,
-    /// How long after opening retention is first looked at: a log that was closed for days holds messages that are past
-    /// their retention and still queued, and whoever queued them must be able to write them anew before they go.
+    /// How long after opening, and after time during which it could not be looked at, retention is first looked at: a log
+    /// that was closed or a machine that stood still for days holds messages that are past their retention and still
+    /// queued, and whoever queued them must be able to write them anew before they go.
     pub retention_grace: Duration,
     /// How long a member that must give up partitions may take to poll, before they are taken away.
     pub release_timeout: Duration,

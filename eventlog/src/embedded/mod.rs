@@ -25,8 +25,7 @@ mod tail;
 mod writer;
 
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use schemas::topics::TopicPartition;
@@ -35,9 +34,9 @@ use schemas::{Position, Timestamp, Topic};
 pub use config::EmbeddedConfig;
 use consumer::EmbeddedConsumer;
 use lock::DirectoryLock;
-use partition::{Found, Partition};
-use queue::{Queue, Request};
-use shared::{Health, Shared};
+use partition::Found;
+use queue::Request;
+use shared::Shared;
 use store::Store;
 use table::EmbeddedTable;
 use tail::EmbeddedTail;
@@ -62,20 +61,7 @@ impl EmbeddedLog {
             .map_err(|error| LogError::Unavailable(format!("{}: {error}", config.directory.display())))?;
         let lock = DirectoryLock::take(&config.directory)?;
         let store = Store::open(&config)?;
-        let ends = store.ends()?;
-        let committed = meta::committed(&store.meta)?;
-        let shared = Arc::new(Shared {
-            queue: Queue::new(config.max_waiting_bytes),
-            layout: store.layout().clone(),
-            partitions: ends.iter().map(|end| Partition::new(*end, config.recent_bytes)).collect(),
-            store: RwLock::new(Some(store)),
-            health: RwLock::new(Health::Up),
-            free_bytes: AtomicU64::new(disk::free_bytes(&config.directory).unwrap_or(u64::MAX)),
-            committed: Mutex::new(committed),
-            opened: AtomicU64::new(1),
-            config,
-            clock,
-        });
+        let shared = Arc::new(Shared::new(store, config, clock)?);
         let writer = Writer::new(Arc::clone(&shared), lock);
         std::thread::Builder::new()
             .name("eventlog-writer".into())

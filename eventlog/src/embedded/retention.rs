@@ -35,6 +35,23 @@ fn is_full(count: usize, age: Duration, bytes: u64, retention: Duration, epoch_b
     age >= retention / EPOCHS_PER_RETENTION || (bytes >= epoch_bytes && count < MAX_EPOCHS_BY_SIZE)
 }
 
+/// What is to be done about retention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    Enforce,
+    NotBefore(Timestamp),
+}
+
+/// Whether retention is enforced now, `due` being when it should be. When it is long overdue, the machine stood still,
+/// the log was away or the clock was set forward: whoever keeps old messages in the queue gets `grace` to write them
+/// anew first. When it is due later than it can be, the clock was set back.
+pub(super) fn look(due: Timestamp, now: Timestamp, interval: Duration, grace: Duration) -> Look {
+    if now.since(due) > grace || due.since(now) > interval.max(grace) {
+        return Look::NotBefore(now.plus(grace));
+    }
+    if now >= due { Look::Enforce } else { Look::NotBefore(due) }
+}
+
 /// How many of the oldest epochs hold nothing but records whose retention is over and which nobody still has to read.
 /// For each epoch: when its last record was appended, and the offset after it. `unread`: the first offset that must stay.
 fn expired(
@@ -153,6 +170,22 @@ mod tests {
         assert!(!full(5, Duration::ZERO, GIB), "the places left are for age");
         assert!(full(7, DAY, 0));
         assert!(!full(8, 9 * DAY, 9 * GIB));
+    }
+
+    #[test]
+    fn what_is_long_overdue_is_put_off() {
+        const MINUTE: Duration = Duration::from_secs(60);
+        let due = Timestamp(0).plus(100 * DAY);
+        let at = |now| look(due, now, MINUTE, 10 * MINUTE);
+        assert_eq!(at(due.minus(MINUTE)), Look::NotBefore(due));
+        assert_eq!(at(due), Look::Enforce);
+        assert_eq!(at(due.plus(10 * MINUTE)), Look::Enforce);
+        for stood_still in [11 * MINUTE, 3 * DAY] {
+            let now = due.plus(stood_still);
+            assert_eq!(at(now), Look::NotBefore(now.plus(10 * MINUTE)));
+        }
+        let set_back = due.minus(DAY);
+        assert_eq!(at(set_back), Look::NotBefore(set_back.plus(10 * MINUTE)));
     }
 
     #[test]

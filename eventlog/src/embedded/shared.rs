@@ -8,9 +8,10 @@ use schemas::topics::TopicPartition;
 use tokio::sync::{Notify, oneshot};
 
 use super::config::EmbeddedConfig;
+use super::disk;
 use super::group::Ground;
 use super::layout::Layout;
-use super::meta::Committed;
+use super::meta::{self, Committed};
 use super::partition::{Found, Partition};
 use super::queue::{Queue, Reply, Request};
 use super::store::{Span, Store};
@@ -45,6 +46,28 @@ pub(super) enum Health {
 }
 
 impl Shared {
+    /// Of a log that is up.
+    pub(super) fn new(
+        store: Store,
+        config: EmbeddedConfig,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, LogError> {
+        let ends = store.ends()?;
+        let committed = meta::committed(&store.meta)?;
+        Ok(Shared {
+            queue: Queue::new(config.max_waiting_bytes),
+            layout: store.layout().clone(),
+            partitions: ends.iter().map(|end| Partition::new(*end, config.recent_bytes)).collect(),
+            store: RwLock::new(Some(store)),
+            health: RwLock::new(Health::Up),
+            free_bytes: AtomicU64::new(disk::free_bytes(&config.directory).unwrap_or(u64::MAX)),
+            committed: Mutex::new(committed),
+            opened: AtomicU64::new(1),
+            config,
+            clock,
+        })
+    }
+
     /// Fails when the log is down or closed.
     pub(super) fn up(&self) -> Result<(), LogError> {
         match &*self.health.read().unwrap_or_else(PoisonError::into_inner) {

@@ -14,6 +14,7 @@ use super::group::{Ground, Groups};
 use super::lock::DirectoryLock;
 use super::meta::{self, Committed};
 use super::queue::{Commit, Reply, Request};
+use super::retention::Look;
 use super::shared::{Health, Shared};
 use super::store::{Store, unavailable};
 use super::{backup, disk, retention};
@@ -265,9 +266,13 @@ impl Writer {
         });
         if let Err(error) = alive {
             self.fail(&error);
-        } else if self.shared.clock.now() >= self.next_retention {
+            return;
+        }
+        let (interval, grace) = (self.shared.config.retention_interval, self.shared.config.retention_grace);
+        match retention::look(self.next_retention, self.shared.clock.now(), interval, grace) {
             // A failure was handled there.
-            let _ = self.enforce_retention();
+            Look::Enforce => drop(self.enforce_retention()),
+            Look::NotBefore(at) => self.next_retention = at,
         }
     }
 
@@ -299,6 +304,9 @@ impl Writer {
                 *self.shared.store.write().unwrap_or_else(PoisonError::into_inner) = Some(store);
                 self.shared.opened.fetch_add(1, Ordering::Relaxed);
                 self.reopen = None;
+                // Nobody could write anew what is queued while the log was away.
+                let after_grace = self.shared.clock.now().plus(self.shared.config.retention_grace);
+                self.next_retention = self.next_retention.max(after_grace);
                 self.shared.set_health(Health::Up);
             }
             Err(error) => {
@@ -336,3 +344,6 @@ fn wait_for_flushes(store: &Store, batch: &Batch) -> Result<(), LogError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,79 @@
+//! The writer without its thread, stepped by hand.
+
+use schemas::Topic;
+use tokio::sync::{Semaphore, oneshot};
+
+use super::super::config::EmbeddedConfig;
+use super::*;
+use crate::{Clock as _, ManualClock, NewRecord};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const GRACE: Duration = Duration::from_secs(600);
+
+struct Rig {
+    writer: Writer,
+    clock: ManualClock,
+    _directory: tempfile::TempDir,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let config = EmbeddedConfig { min_free_bytes: 0, ..EmbeddedConfig::new(directory.path()) };
+        let clock = ManualClock::starting_at(Timestamp(1_795_512_600_000));
+        let lock = DirectoryLock::take(directory.path()).expect("is free");
+        let store = Store::open(&config).expect("opens");
+        let shared = Shared::new(store, config, Arc::new(clock.clone())).expect("is read");
+        Rig { writer: Writer::new(Arc::new(shared), lock), clock, _directory: directory }
+    }
+
+    /// Appends one record; its offset.
+    fn append(&mut self, topic: Topic) -> u64 {
+        let record = NewRecord::new(topic, "", "key", "value").in_partition(0);
+        let (reply, mut answer) = oneshot::channel();
+        let room = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("room");
+        self.writer.serve([Request::Append { records: vec![record], reply, room }].into());
+        answer.try_recv().expect("an answer").expect("is written")[0].offset
+    }
+
+    fn is_kept(&self, topic: Topic, offset: u64) -> bool {
+        let index = self.writer.shared.layout.index(TopicPartition { topic, partition: 0 }).expect("a place");
+        self.writer.shared.with_store(|store| store.get(index, offset)).expect("reads").is_some()
+    }
+
+    fn reopen(&mut self) {
+        let reopen = self.writer.reopen.expect("it is down");
+        self.writer.reopen(reopen);
+        self.writer.shared.up().expect("it is up again");
+    }
+}
+
+#[test]
+fn retention_waits_for_the_queue_after_the_log_was_away() {
+    let mut rig = Rig::new();
+    let queued = rig.append(Topic::Released);
+    // Retention is due, and the log is away for less than the grace.
+    rig.clock.advance(3 * DAY);
+    rig.writer.tick();
+    rig.writer.next_retention = rig.clock.now();
+    rig.writer.fail(&LogError::Unavailable("a test".into()));
+    rig.clock.advance(Duration::from_secs(60));
+    rig.reopen();
+    rig.writer.tick();
+    assert!(rig.is_kept(Topic::Released, queued), "nobody could write it anew yet");
+    rig.clock.advance(GRACE);
+    rig.writer.tick();
+    assert!(!rig.is_kept(Topic::Released, queued));
+}
+
+#[test]
+fn retention_waits_for_the_queue_after_the_machine_stood_still() {
+    let mut rig = Rig::new();
+    let queued = rig.append(Topic::Released);
+    rig.clock.advance(3 * DAY);
+    rig.writer.tick();
+    assert!(rig.is_kept(Topic::Released, queued), "nobody could write it anew yet");
+    rig.clock.advance(GRACE);
+    rig.writer.tick();
+    assert!(!rig.is_kept(Topic::Released, queued));
+}
