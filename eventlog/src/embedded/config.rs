@@ -30,6 +30,9 @@ pub struct EmbeddedConfig {
     pub journal_bytes: u64,
     /// Blocks kept in memory for reads that miss the recent records, in bytes.
     pub cache_bytes: u64,
+    /// Size of fjall's own tree of keyspaces at which the database is closed and opened again, in bytes: only that lets go
+    /// of what earlier epochs left there.
+    pub catalogue_bytes: u64,
     /// Size of an epoch at which the next one begins, in bytes.
     pub epoch_bytes: u64,
     /// How long the tombstone of a compacted topic stays, so that whoever follows the topic with a pause still sees it.
@@ -60,6 +63,7 @@ impl EmbeddedConfig {
             small_memtable_bytes: 4 * MIB,
             journal_bytes: 256 * MIB,
             cache_bytes: 16 * MIB,
+            catalogue_bytes: 128 * MIB,
             epoch_bytes: 4096 * MIB,
             tombstone_delay: Duration::from_secs(24 * 3600),
             retention_interval: Duration::from_secs(60),

@@ -7,6 +7,7 @@
 
 mod backup;
 mod batch;
+mod catalogue;
 mod config;
 mod consumer;
 mod disk;
@@ -183,7 +184,7 @@ impl EventLog for EmbeddedLog {
     }
 
     async fn lag(&self, group: &str, topic: Topic) -> Result<u64, LogError> {
-        self.shared.lag(group, topic)
+        self.shared.lag(group, topic).await
     }
 
     async fn trim(&self, _: Topic, _: &str, _: Timestamp, _: &[Position]) -> Result<(), LogError> {

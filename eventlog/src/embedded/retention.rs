@@ -17,6 +17,8 @@ const MAX_EPOCHS: usize = 8;
 const MAX_EPOCHS_BY_SIZE: usize = 5;
 /// An epoch takes this part of the retention, so that at most so much is kept for longer.
 const EPOCHS_PER_RETENTION: u32 = 6;
+/// An epoch lasts so long at least: each one's life costs something (`catalogue`).
+const SHORTEST_EPOCH: Duration = Duration::from_secs(3600);
 /// Tombstones removed in one step.
 const TOMBSTONES_AT_ONCE: usize = 1000;
 
@@ -32,7 +34,8 @@ fn is_full(count: usize, age: Duration, bytes: u64, retention: Duration, epoch_b
     if count >= MAX_EPOCHS {
         return false;
     }
-    age >= retention / EPOCHS_PER_RETENTION || (bytes >= epoch_bytes && count < MAX_EPOCHS_BY_SIZE)
+    let lasts = (retention / EPOCHS_PER_RETENTION).max(SHORTEST_EPOCH);
+    age >= lasts || (bytes >= epoch_bytes && count < MAX_EPOCHS_BY_SIZE)
 }
 
 /// What is to be done about retention.
@@ -170,6 +173,9 @@ mod tests {
         assert!(!full(5, Duration::ZERO, GIB), "the places left are for age");
         assert!(full(7, DAY, 0));
         assert!(!full(8, 9 * DAY, 9 * GIB));
+        let short_lived = |age| is_full(1, age, 0, DAY / 24, GIB);
+        assert!(!short_lived(DAY / 24 - Duration::from_secs(1)));
+        assert!(short_lived(DAY / 24));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use schemas::{Position, Timestamp, Topic};
 
 use super::config::EmbeddedConfig;
 use super::layout::Layout;
-use super::{meta, row};
+use super::{catalogue, meta, row};
 use crate::{LogError, Record};
 
 /// An open database. Every handle of fjall lives in here, so that dropping it lets go of the files.
@@ -52,6 +52,7 @@ pub(super) struct Span {
 impl Store {
     /// Opens or creates the database. The layout is what it was created with, else what `config` says.
     pub(super) fn open(config: &EmbeddedConfig) -> Result<Self, LogError> {
+        catalogue::tidy(&config.directory, catalogue::TIDY_FROM_BYTES);
         let db = Database::builder(config.directory.join("data"))
             .cache_size(config.cache_bytes)
             .max_journaling_size(config.journal_bytes)

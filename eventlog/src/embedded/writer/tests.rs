@@ -8,6 +8,7 @@ use super::*;
 use crate::{Clock as _, ManualClock, NewRecord};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
+const CATALOGUE_BYTES: u64 = 256 * 1024;
 const GRACE: Duration = Duration::from_secs(600);
 
 struct Rig {
@@ -19,7 +20,11 @@ struct Rig {
 impl Rig {
     fn new() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let config = EmbeddedConfig { min_free_bytes: 0, ..EmbeddedConfig::new(directory.path()) };
+        let config = EmbeddedConfig {
+            min_free_bytes: 0,
+            catalogue_bytes: CATALOGUE_BYTES,
+            ..EmbeddedConfig::new(directory.path())
+        };
         let clock = ManualClock::starting_at(Timestamp(1_795_512_600_000));
         let lock = DirectoryLock::take(directory.path()).expect("is free");
         let store = Store::open(&config).expect("opens");
@@ -76,4 +81,24 @@ fn retention_waits_for_the_queue_after_the_machine_stood_still() {
     rig.clock.advance(GRACE);
     rig.writer.tick();
     assert!(!rig.is_kept(Topic::Released, queued));
+}
+
+#[test]
+fn the_lives_of_many_epochs_leave_little_behind() {
+    let mut rig = Rig::new();
+    let settings = rig.append(Topic::Settings);
+    for number in 0..120 {
+        assert_eq!(rig.append(Topic::Replies), number);
+        rig.clock.advance(DAY);
+        rig.writer.enforce_retention().expect("retention");
+        rig.writer.shared.up().expect("nothing failed");
+        assert!(!rig.is_kept(Topic::Replies, number));
+        let size = catalogue::size_bytes(&rig.writer.shared.config.directory);
+        assert!(size <= 4 * catalogue::TIDY_FROM_BYTES, "{size} bytes after {number} lives");
+    }
+    assert!(rig.writer.shared.opened.load(Ordering::Relaxed) > 2);
+    rig.writer.renew();
+    let size = catalogue::size_bytes(&rig.writer.shared.config.directory);
+    assert!(size < catalogue::TIDY_FROM_BYTES, "{size} bytes once it is tidied");
+    assert!(rig.is_kept(Topic::Settings, settings));
 }
