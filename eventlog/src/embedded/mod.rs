@@ -12,6 +12,7 @@ mod config;
 mod consumer;
 mod disk;
 mod group;
+mod journal;
 mod layout;
 mod lock;
 mod meta;

@@ -17,7 +17,7 @@ use super::queue::{Commit, Reply, Request};
 use super::retention::Look;
 use super::shared::{Health, Shared};
 use super::store::{Store, unavailable};
-use super::{backup, catalogue, disk, retention};
+use super::{backup, catalogue, disk, journal, retention};
 use crate::LogError;
 
 /// How often the writer looks around when nothing is to be written.
@@ -341,6 +341,8 @@ impl Writer {
 }
 
 fn open_and_recover(shared: &Shared) -> Result<(Store, Vec<u64>, Committed), LogError> {
+    journal::write_anew(&shared.config.directory)
+        .map_err(|error| LogError::Unavailable(format!("the journals cannot be written anew: {error}")))?;
     let store = Store::open(&shared.config)?;
     let ends = store.ends()?;
     let committed = meta::committed(&store.meta)?;

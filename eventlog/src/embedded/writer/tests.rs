@@ -1,5 +1,7 @@
 //! The writer without its thread, stepped by hand.
 
+use std::os::unix::fs::MetadataExt;
+
 use schemas::Topic;
 use tokio::sync::{Semaphore, oneshot};
 
@@ -101,4 +103,19 @@ fn the_lives_of_many_epochs_leave_little_behind() {
     let size = catalogue::size_bytes(&rig.writer.shared.config.directory);
     assert!(size < catalogue::TIDY_FROM_BYTES, "{size} bytes once it is tidied");
     assert!(rig.is_kept(Topic::Settings, settings));
+}
+
+#[test]
+fn a_log_that_failed_does_not_go_on_with_the_files_that_failed() {
+    let mut rig = Rig::new();
+    let before = rig.append(Topic::Accepted);
+    let journal = rig.writer.shared.config.directory.join("data/0.jnl");
+    let inode = || journal.metadata().expect("is there").ino();
+    let failed = inode();
+    rig.writer.fail(&LogError::Unavailable("a test".into()));
+    rig.reopen();
+    assert_ne!(inode(), failed);
+    assert!(rig.is_kept(Topic::Accepted, before));
+    let after = rig.append(Topic::Accepted);
+    assert!(rig.is_kept(Topic::Accepted, after));
 }
