@@ -2,8 +2,8 @@
 //! runs here, too, between batches, so that nothing about a member changes while its commit is under way.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use schemas::Timestamp;
