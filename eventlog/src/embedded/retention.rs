@@ -27,7 +27,9 @@ pub(super) fn cuts(epochs: &[Epoch], topic: Topic, now: Timestamp, epoch_bytes: 
     let (Some(newest), Retention::Time(retention)) = (epochs.last(), topic.retention()) else {
         return false;
     };
-    is_full(epochs.len(), now.since(newest.first_at), newest.bytes, retention, epoch_bytes)
+    // Begun by a clock that was ahead and was set back: its time would not come for as long as that was.
+    let age = if newest.first_at > now { Duration::MAX } else { now.since(newest.first_at) };
+    is_full(epochs.len(), age, newest.bytes, retention, epoch_bytes)
 }
 
 fn is_full(count: usize, age: Duration, bytes: u64, retention: Duration, epoch_bytes: u64) -> bool {
@@ -67,14 +69,14 @@ fn expired(
 }
 
 /// The first offset that must stay although its retention is over: mail that was taken in and that a group which works
-/// on this topic has not come to. Other topics are dropped unread, so that a group nobody uses any more keeps nothing.
+/// on this topic has not come to, or all of it before any group has begun. Other topics are dropped unread, so that a group nobody uses any more keeps nothing.
 fn first_unread(committed: &Committed, of: TopicPartition) -> u64 {
     if !of.topic.kept_until_read() {
         return u64::MAX;
     }
     let works_on_it = |offsets: &&HashMap<TopicPartition, u64>| offsets.keys().any(|at| at.topic == of.topic);
     let reached = |offsets: &HashMap<TopicPartition, u64>| offsets.get(&of).copied().unwrap_or(0);
-    committed.values().filter(works_on_it).map(reached).min().unwrap_or(u64::MAX)
+    committed.values().filter(works_on_it).map(reached).min().unwrap_or(0)
 }
 
 /// Drops what is over. `ends` holds each partition's next offset.
@@ -179,6 +181,18 @@ mod tests {
     }
 
     #[test]
+    fn an_epoch_of_the_future_ends() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let config = super::super::EmbeddedConfig::new(directory.path());
+        let store = Store::open(&config).expect("opens");
+        let now = Timestamp(0).plus(100 * DAY);
+        for (at, ends) in [(now, false), (now.plus(DAY), true), (now.minus(DAY), true)] {
+            let epoch = store.begin_epoch(0, 0, at).expect("begins");
+            assert_eq!(cuts(&[epoch], Topic::Accepted, now, GIB), ends, "{at:?}");
+        }
+    }
+
+    #[test]
     fn what_is_long_overdue_is_put_off() {
         const MINUTE: Duration = Duration::from_secs(60);
         let due = Timestamp(0).plus(100 * DAY);
@@ -211,7 +225,7 @@ mod tests {
     fn only_mail_waits_for_its_slowest_group() {
         let of = |topic| TopicPartition { topic, partition: 1 };
         let mut committed = Committed::new();
-        assert_eq!(first_unread(&committed, of(Topic::Accepted)), u64::MAX);
+        assert_eq!(first_unread(&committed, of(Topic::Accepted)), 0, "its scorer never came to work");
         for (group, offset) in [("fast", 90), ("slow", 7)] {
             let offsets = [(of(Topic::Accepted), offset), (of(Topic::Verdicts), offset)];
             committed.insert(group.into(), offsets.into());

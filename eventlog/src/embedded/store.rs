@@ -4,7 +4,9 @@
 //! first offset it may hold. `meta` holds what the log knows about itself and the groups' offsets, `keys` the newest row
 //! of every key of compacted topics.
 
+use std::io;
 use std::ops::Bound;
+use std::path::Path;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
@@ -52,6 +54,7 @@ pub(super) struct Span {
 impl Store {
     /// Opens or creates the database. The layout is what it was created with, else what `config` says.
     pub(super) fn open(config: &EmbeddedConfig) -> Result<Self, LogError> {
+        remove_unfinished(&config.directory.join("data")).map_err(|error| opening(config, &error.into()))?;
         catalogue::tidy(&config.directory, catalogue::TIDY_FROM_BYTES);
         let db = Database::builder(config.directory.join("data"))
             .cache_size(config.cache_bytes)
@@ -64,6 +67,7 @@ impl Store {
         let small = || KeyspaceCreateOptions::default().max_memtable_size(config.small_memtable_bytes);
         let meta = db.keyspace("meta", small).map_err(|error| opening(config, &error))?;
         let keys = db.keyspace("keys", small).map_err(|error| opening(config, &error))?;
+        sync_keyspaces(config).map_err(|error| opening(config, &error.into()))?;
         let partitions = meta::partitions(&db, &meta, config.partitions)?;
         if partitions != config.partitions {
             tracing::warn!(partitions, "the log keeps the number of partitions it was created with");
@@ -130,6 +134,7 @@ impl Store {
         let name = format!("{}.{}.{base}", of.topic, of.partition);
         let keyspace =
             self.db.keyspace(&name, || options(&self.config, of.topic)).map_err(|e| unavailable(&e))?;
+        sync_keyspaces(&self.config).map_err(|error| unavailable(&error.into()))?;
         let epoch = Epoch { base, keyspace, first_at: at, last_at: at, bytes: 0 };
         self.epochs_mut(index).push(epoch.clone());
         Ok(epoch)
@@ -220,6 +225,24 @@ fn options(config: &EmbeddedConfig, topic: Topic) -> KeyspaceCreateOptions {
     }
 }
 
+/// Removes a database whose making was interrupted, which would never open: nothing can be in one without keyspaces.
+fn remove_unfinished(data: &Path) -> io::Result<()> {
+    let version = data.join("version").metadata().map_or(0, |version| version.len());
+    let has_keyspaces =
+        data.join("keyspaces").read_dir().is_ok_and(|mut keyspaces| keyspaces.next().is_some());
+    if version > 0 || has_keyspaces || !data.exists() {
+        return Ok(());
+    }
+    tracing::warn!(data = %data.display(), "the log was being made when that was interrupted; it is made anew");
+    std::fs::remove_dir_all(data)
+}
+
+/// Makes durable that a keyspace is there, which fjall leaves open: without its directory, the rows that the journal has
+/// for it would be passed over after a power failure.
+fn sync_keyspaces(config: &EmbeddedConfig) -> io::Result<()> {
+    std::fs::File::open(config.directory.join("data").join("keyspaces"))?.sync_all()
+}
+
 /// The partition and base that a keyspace's name says; none for `meta`, `keys` and topics of a later version.
 fn parse_name(name: &str) -> Option<(TopicPartition, u64)> {
     let mut parts = name.split('.');
@@ -273,5 +296,49 @@ mod tests {
         for other in ["meta", "keys", "accepted.3", "accepted.x.1", "later.0.0", "accepted.0.0.0"] {
             assert_eq!(parse_name(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_log_whose_making_was_interrupted_is_made_anew() {
+        let make: [fn(&Path); 3] = [
+            |data| std::fs::create_dir(data.join("keyspaces")).expect("is made"),
+            |data| std::fs::write(data.join("0.jnl"), [0; 64]).expect("is written"),
+            |data| std::fs::write(data.join("version"), "").expect("is written"),
+        ];
+        for steps in 0..=make.len() {
+            let directory = tempfile::tempdir().expect("a directory");
+            let data = directory.path().join("data");
+            std::fs::create_dir(&data).expect("is made");
+            make[..steps].iter().for_each(|make| make(&data));
+            let opened = Store::open(&EmbeddedConfig::new(directory.path()));
+            assert!(opened.is_ok(), "after {steps} steps: {:?}", opened.err());
+        }
+    }
+
+    /// After its version is written, fjall makes its own tree, and then we make our keyspaces.
+    #[test]
+    fn a_log_whose_keyspaces_were_still_to_be_made_opens() {
+        for is_made in [0, 1, 2] {
+            let directory = tempfile::tempdir().expect("a directory");
+            let config = EmbeddedConfig::new(directory.path());
+            drop(Store::open(&config).expect("opens"));
+            for number in is_made..3 {
+                let keyspace = directory.path().join(format!("data/keyspaces/{number}"));
+                std::fs::remove_dir_all(keyspace).expect("is removed");
+            }
+            std::fs::write(directory.path().join("data/0.jnl"), [0; 64]).expect("is written");
+            let opened = Store::open(&config);
+            assert!(opened.is_ok(), "{is_made} made: {:?}", opened.err());
+        }
+    }
+
+    #[test]
+    fn a_log_that_lost_its_version_is_not_removed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let config = EmbeddedConfig::new(directory.path());
+        drop(Store::open(&config).expect("opens"));
+        std::fs::remove_file(directory.path().join("data/version")).expect("is removed");
+        assert!(Store::open(&config).is_err());
+        assert!(directory.path().join("data/0.jnl").exists());
     }
 }

@@ -58,31 +58,31 @@ impl Rig {
 #[test]
 fn retention_waits_for_the_queue_after_the_log_was_away() {
     let mut rig = Rig::new();
-    let queued = rig.append(Topic::Released);
+    let queued = rig.append(Topic::Quarantined);
     // Retention is due, and the log is away for less than the grace.
-    rig.clock.advance(3 * DAY);
+    rig.clock.advance(40 * DAY);
     rig.writer.tick();
     rig.writer.next_retention = rig.clock.now();
     rig.writer.fail(&LogError::Unavailable("a test".into()));
     rig.clock.advance(Duration::from_secs(60));
     rig.reopen();
     rig.writer.tick();
-    assert!(rig.is_kept(Topic::Released, queued), "nobody could write it anew yet");
+    assert!(rig.is_kept(Topic::Quarantined, queued), "nobody could write it anew yet");
     rig.clock.advance(GRACE);
     rig.writer.tick();
-    assert!(!rig.is_kept(Topic::Released, queued));
+    assert!(!rig.is_kept(Topic::Quarantined, queued));
 }
 
 #[test]
 fn retention_waits_for_the_queue_after_the_machine_stood_still() {
     let mut rig = Rig::new();
-    let queued = rig.append(Topic::Released);
-    rig.clock.advance(3 * DAY);
+    let queued = rig.append(Topic::Quarantined);
+    rig.clock.advance(40 * DAY);
     rig.writer.tick();
-    assert!(rig.is_kept(Topic::Released, queued), "nobody could write it anew yet");
+    assert!(rig.is_kept(Topic::Quarantined, queued), "nobody could write it anew yet");
     rig.clock.advance(GRACE);
     rig.writer.tick();
-    assert!(!rig.is_kept(Topic::Released, queued));
+    assert!(!rig.is_kept(Topic::Quarantined, queued));
 }
 
 #[test]
