@@ -24,6 +24,7 @@ mod shared;
 mod store;
 mod table;
 mod tail;
+mod torn;
 mod writer;
 
 use std::path::Path;

@@ -10,13 +10,15 @@ use std::path::Path;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, Readable, Snapshot};
+use fjall::{
+    Database, JournalRecoveryError, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, Readable, Snapshot,
+};
 use schemas::topics::{Retention, TopicPartition};
 use schemas::{Position, Timestamp, Topic};
 
 use super::config::EmbeddedConfig;
 use super::layout::Layout;
-use super::{catalogue, meta, row};
+use super::{catalogue, meta, row, torn};
 use crate::{LogError, Record};
 
 /// An open database. Every handle of fjall lives in here, so that dropping it lets go of the files.
@@ -56,14 +58,14 @@ impl Store {
     pub(super) fn open(config: &EmbeddedConfig) -> Result<Self, LogError> {
         remove_unfinished(&config.directory.join("data")).map_err(|error| opening(config, &error.into()))?;
         catalogue::tidy(&config.directory, catalogue::TIDY_FROM_BYTES);
-        let db = Database::builder(config.directory.join("data"))
-            .cache_size(config.cache_bytes)
-            .max_journaling_size(config.journal_bytes)
-            .manual_journal_persist(true)
-            // fjall 3.1 lets the first of several hand a compaction back to itself, over and over, while the others work.
-            .worker_threads(1)
-            .open()
-            .map_err(|error| opening(config, &error))?;
+        let db = match database(config) {
+            Err(fjall::Error::JournalRecovery(JournalRecoveryError::ChecksumMismatch)) => {
+                leave_out_torn_batch(config)?;
+                database(config)
+            }
+            opened => opened,
+        };
+        let db = db.map_err(|error| opening(config, &error))?;
         let small = || KeyspaceCreateOptions::default().max_memtable_size(config.small_memtable_bytes);
         let meta = db.keyspace("meta", small).map_err(|error| opening(config, &error))?;
         let keys = db.keyspace("keys", small).map_err(|error| opening(config, &error))?;
@@ -225,6 +227,28 @@ fn options(config: &EmbeddedConfig, topic: Topic) -> KeyspaceCreateOptions {
     }
 }
 
+fn database(config: &EmbeddedConfig) -> fjall::Result<Database> {
+    Database::builder(config.directory.join("data"))
+        .cache_size(config.cache_bytes)
+        .max_journaling_size(config.journal_bytes)
+        .manual_journal_persist(true)
+        // fjall 3.1 lets the first of several hand a compaction back to itself, over and over, while the others work.
+        .worker_threads(1)
+        .open()
+}
+
+fn leave_out_torn_batch(config: &EmbeddedConfig) -> Result<(), LogError> {
+    let kept =
+        torn::leave_out_torn_batch(&config.directory).map_err(|error| opening(config, &error.into()))?;
+    if let Some(kept) = kept {
+        tracing::error!(
+            journal_before = %kept.display(),
+            "the last write to the log was torn, as by a power failure; it was acknowledged to nobody and is left out"
+        );
+    }
+    Ok(())
+}
+
 /// Removes a database whose making was interrupted, which would never open: nothing can be in one without keyspaces.
 fn remove_unfinished(data: &Path) -> io::Result<()> {
     let version = data.join("version").metadata().map_or(0, |version| version.len());
@@ -313,6 +337,30 @@ mod tests {
             let opened = Store::open(&EmbeddedConfig::new(directory.path()));
             assert!(opened.is_ok(), "after {steps} steps: {:?}", opened.err());
         }
+    }
+
+    #[test]
+    fn a_log_whose_last_write_was_torn_opens_without_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let config = EmbeddedConfig::new(directory.path());
+        let store = Store::open(&config).expect("opens");
+        let epoch = store.begin_epoch(0, 0, Timestamp(5)).expect("begins");
+        for offset in 0..2 {
+            let mut rows = store.db.batch().durability(Some(fjall::PersistMode::SyncData));
+            let row = row::encode(offset, Timestamp(5), false, b"key");
+            rows.insert(&epoch.keyspace, slice(row), vec![7 + offset as u8; 9000]);
+            rows.commit().expect("is written");
+        }
+        drop((epoch, store));
+        let journal = directory.path().join("data/0.jnl");
+        let mut content = std::fs::read(&journal).expect("reads");
+        let value = content.windows(9000).position(|window| window == [8; 9000]).expect("is there");
+        content[value + 100..value + 4196].fill(0);
+        std::fs::write(&journal, content).expect("is written");
+        let store = Store::open(&config).expect("opens without the last");
+        assert!(store.get(0, 0).expect("reads").is_some());
+        assert!(store.get(0, 1).expect("reads").is_none());
+        assert_eq!(store.end(0).expect("ends"), 1);
     }
 
     /// After its version is written, fjall makes its own tree, and then we make our keyspaces.
