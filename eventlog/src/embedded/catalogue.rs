@@ -81,8 +81,7 @@ mod tests {
             let after = size_bytes(directory.path());
             assert!(after < before / 3, "round {round}: {after} of {before}");
             let db = open();
-            let mut found: Vec<String> =
-                db.list_keyspace_names().iter().map(|name| name.to_string()).collect();
+            let mut found: Vec<String> = db.list_keyspace_names().iter().map(ToString::to_string).collect();
             found.sort_unstable();
             names.sort_unstable();
             assert_eq!(found, names);

@@ -16,7 +16,7 @@ const BLOCK_BYTES: usize = 1 << 20;
 /// No room, or the disk still fails. Every journal is then there, the old one or the new one.
 pub(super) fn write_anew(dir: &Path) -> io::Result<()> {
     let data = dir.join("data");
-    for journal in journals(&data)? {
+    for journal in with_extension(&data, "jnl")? {
         let partial = journal.with_extension(PARTIAL);
         let copied = copy(&journal, &partial).and_then(|()| fs::rename(&partial, &journal));
         if copied.is_err() {
@@ -28,19 +28,28 @@ pub(super) fn write_anew(dir: &Path) -> io::Result<()> {
     File::open(&data)?.sync_all()
 }
 
-fn journals(data: &Path) -> io::Result<Vec<PathBuf>> {
+/// Removes copies that a crash interrupted: they only take room.
+pub(super) fn remove_leftovers(dir: &Path) {
+    for partial in with_extension(&dir.join("data"), PARTIAL).unwrap_or_default() {
+        if let Err(error) = fs::remove_file(&partial) {
+            tracing::warn!(file = %partial.display(), %error, "what is left of a journal's copy cannot be removed");
+        }
+    }
+}
+
+fn with_extension(data: &Path, wanted: &str) -> io::Result<Vec<PathBuf>> {
     let entries = match data.read_dir() {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
     };
-    let mut journals = Vec::new();
+    let mut found = Vec::new();
     for entry in entries {
         let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "jnl") {
-            journals.push(path);
+        if path.extension().is_some_and(|extension| extension == wanted) {
+            found.push(path);
         }
     }
-    Ok(journals)
+    Ok(found)
 }
 
 /// Block by block through memory: what the standard library offers may share the blocks on disk instead, which are the
@@ -84,6 +93,8 @@ mod tests {
         write_anew(directory.path()).expect("is written anew");
         assert_ne!(journal.metadata().expect("is there").ino(), before);
         assert!(fs::read(&journal).expect("reads") == content);
+        fs::write(data.join("4.partial"), "of a copy that a crash interrupted").expect("is written");
+        remove_leftovers(directory.path());
         assert_eq!(data.read_dir().expect("reads").count(), 2, "nothing else is left there");
     }
 

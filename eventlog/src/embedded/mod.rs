@@ -65,6 +65,7 @@ impl EmbeddedLog {
             .map_err(|error| LogError::Unavailable(format!("{}: {error}", config.directory.display())))?;
         let lock = DirectoryLock::take(&config.directory)?;
         backup::remove_leftover(&config.directory);
+        journal::remove_leftovers(&config.directory);
         let store = Store::open(&config)?;
         let shared = Arc::new(Shared::new(store, config, clock)?);
         let writer = Writer::new(Arc::clone(&shared), lock);

@@ -260,7 +260,7 @@ impl Writer {
         let began = Instant::now();
         match self.shared.renew_store() {
             Ok(()) => {
-                tracing::info!(took = ?began.elapsed(), "the log was closed and opened again to tidy it")
+                tracing::info!(took = ?began.elapsed(), "the log was closed and opened again to tidy it");
             }
             Err(error) => self.fail(&error),
         }
