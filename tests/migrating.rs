@@ -266,6 +266,11 @@ async fn check(log: &Log) {
     assert_eq!(log.ends(Topic::Changes).await.expect("its end"), [1], "no change is told twice");
 }
 
+/// The source is held by the test itself.
+fn no_note() -> anyhow::Result<()> {
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn interrupted_again_and_again_it_comes_to_the_same() {
     for partitions in [6, 3] {
@@ -277,7 +282,7 @@ async fn interrupted_again_and_again_it_comes_to_the_same() {
         loop {
             // Some fail early, some late: the next one covers whatever the last one left.
             let failing = FaultyLog::after_appends(&target, 1 + interrupted * 3);
-            match mailweir::migrate::between(&source, &failing, NODE, &SystemClock).await {
+            match mailweir::migrate::between(&source, &failing, NODE, &SystemClock, no_note).await {
                 Ok(_) => break,
                 Err(_) => interrupted += 1,
             }
@@ -286,11 +291,27 @@ async fn interrupted_again_and_again_it_comes_to_the_same() {
         assert!(interrupted > 10, "{interrupted}");
         check(&target).await;
         assert!(mailweir::migrate::marker::check(&target).await.is_ok());
-        let again = mailweir::migrate::between(&source, &target, NODE, &SystemClock).await.unwrap_err();
+        let again =
+            mailweir::migrate::between(&source, &target, NODE, &SystemClock, no_note).await.unwrap_err();
         assert!(again.to_string().contains("already"), "{again}");
         source.close().await;
         target.close().await;
     }
+}
+
+/// From the moment on when the target could start, the source must not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_is_not_done_before_the_source_is_stopped_for_good() {
+    let (from, to) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let (source, target) = (open(&from, 4), open(&to, 6));
+    fill(&source).await;
+    let fails = || anyhow::bail!("no room for the note");
+    let error = mailweir::migrate::between(&source, &target, NODE, &SystemClock, fails).await.unwrap_err();
+    assert!(error.to_string().contains("no room for the note"), "{error}");
+    assert!(mailweir::migrate::marker::check(&target).await.is_err(), "the old node could go on");
+    mailweir::migrate::between(&source, &target, NODE, &SystemClock, no_note).await.expect("it is moved");
+    assert!(mailweir::migrate::marker::check(&target).await.is_ok());
+    check(&target).await;
 }
 
 /// Between two runs the old node may have gone on: what it finished is not in the queue any more.
@@ -302,13 +323,13 @@ async fn a_row_that_left_meanwhile_is_taken_away() {
     let mut writes = 1;
     while rows(&target, Topic::Queue).await.is_empty() {
         let failing = FaultyLog::after_appends(&target, writes);
-        assert!(mailweir::migrate::between(&source, &failing, NODE, &SystemClock).await.is_err());
+        assert!(mailweir::migrate::between(&source, &failing, NODE, &SystemClock, no_note).await.is_err());
         writes += 1;
     }
     let gone = rows(&source, Topic::Queue).await.into_keys().next().expect("an entry");
     let tombstone = NewRecord::tombstone(Topic::Queue, queue::lane_key(NODE), gone.clone());
     source.append(vec![tombstone]).await.expect("it leaves");
-    mailweir::migrate::between(&source, &target, NODE, &SystemClock).await.expect("it is moved");
+    mailweir::migrate::between(&source, &target, NODE, &SystemClock, no_note).await.expect("it is moved");
     let entries = rows(&target, Topic::Queue).await;
     assert!(entries.len() == USERS - 1 && !entries.contains_key(&gone));
 }

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use eventlog::{Log, LogError, NewRecord};
+use eventlog::{Log, LogError, NewRecord, bodies};
 use schemas::queue::QueueEntry;
 use schemas::topics::Retention;
-use schemas::{Position, Timestamp, Topic, spool};
+use schemas::{Envelope, Position, Timestamp, Topic, spool};
 
 use crate::consumer::Handle;
 use crate::lane::Lane;
@@ -38,9 +38,9 @@ pub(crate) async fn write_anew(
         if copies.len() >= MAX_COPIES || bytes >= MAX_COPY_BYTES {
             break;
         }
-        match copy_of(log, position).await {
-            Ok(Some(copy)) => {
-                bytes += copy.value.as_ref().map_or(0, bytes::Bytes::len);
+        match copy_of(log, position, now).await {
+            Ok(Some((copy, chunk_bytes))) => {
+                bytes += chunk_bytes + copy.value.as_ref().map_or(0, bytes::Bytes::len);
                 copies.push(copy);
                 sources.push(position);
             }
@@ -91,13 +91,44 @@ fn forget_age(lane: &mut Lane, old: &[(Position, Key)], gone: Position, now: Tim
     }
 }
 
-/// The same message, marked as a kept copy.
-async fn copy_of(log: &Log, position: Position) -> Result<Option<NewRecord>, LogError> {
+/// The same message, marked as a kept copy, and how many bytes of chunks were written anew for it.
+async fn copy_of(
+    log: &Log,
+    position: Position,
+    now: Timestamp,
+) -> Result<Option<(NewRecord, usize)>, LogError> {
     let Some(record) = log.read(position).await? else { return Ok(None) };
     let Some(value) = record.value else { return Ok(None) };
     let damaged = |error: spool::SpoolError| LogError::Damaged { position, detail: error.to_string() };
     let (mut judged, message): (schemas::verdict::Judged, _) = spool::decode(&value).map_err(damaged)?;
     judged.kept = true;
+    let chunk_bytes = write_chunks_anew(log, &mut judged.envelope, now).await?;
     let value = spool::encode(&judged, &message).map_err(damaged)?;
-    Ok(Some(NewRecord::new(Topic::Released, judged.envelope.user.0.clone(), record.key, value)))
+    Ok(Some((
+        NewRecord::new(Topic::Released, judged.envelope.user.0.clone(), record.key, value),
+        chunk_bytes,
+    )))
+}
+
+/// A large message stands in `bodies`, which keeps it longer, but not for ever: what has passed a third of that time is
+/// written anew. Says how many bytes. What is gone stays as it is named; whoever tries the message finds out.
+async fn write_chunks_anew(log: &Log, envelope: &mut Envelope, now: Timestamp) -> Result<usize, LogError> {
+    let Retention::Time(kept) = Topic::Bodies.retention() else { return Ok(0) };
+    let is_old = |since: Timestamp| now.since(since) > kept / 3;
+    if !is_old(envelope.accepted_at) {
+        return Ok(0);
+    }
+    let (mut renewed, mut bytes) = (Vec::new(), 0);
+    for (index, position) in envelope.chunks.iter().enumerate() {
+        let Some(chunk) = log.read(*position).await? else { return Ok(bytes) };
+        // They came together: the first tells the age of all.
+        if index == 0 && !is_old(chunk.appended_at) {
+            return Ok(0);
+        }
+        let Some(value) = chunk.value else { return Ok(bytes) };
+        bytes += value.len();
+        renewed.extend(log.append(vec![bodies::chunk(envelope.id, index, value)]).await?);
+    }
+    envelope.chunks = renewed;
+    Ok(bytes)
 }

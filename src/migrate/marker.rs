@@ -1,6 +1,8 @@
 //! The marks that a migration leaves: on the log it writes, so that nobody works on half of one, and beside the log it read,
 //! so that nobody goes on with it.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -37,11 +39,22 @@ pub(super) async fn write(log: &Log, node: &str, state: MigrationState, at: Time
 /// In the directory of an embedded log that was moved.
 const MOVED: &str = "moved-to-kafka";
 
-/// Notes in the directory of the old log that it was moved. Nothing else changes there.
+/// Notes in the directory of the old log that it was moved, durably. Nothing else changes there.
 pub(super) fn leave_behind(directory: &Path, to: &str, at: Timestamp) -> anyhow::Result<()> {
     let note = directory.join(MOVED);
-    std::fs::write(&note, format!("{}, to {to}\n", at.rfc3339()))
-        .with_context(|| format!("the log was moved, but {} cannot be written", note.display()))
+    let write = || {
+        let mut file = File::create(&note)?;
+        writeln!(file, "{}, to {to}", at.rfc3339())?;
+        file.sync_all()?;
+        File::open(directory)?.sync_all()
+    };
+    write().with_context(|| {
+        format!(
+            "everything was moved, but {} cannot be written, so the old log could go on: put this right and give the \
+             same command again",
+            note.display()
+        )
+    })
 }
 
 /// # Errors

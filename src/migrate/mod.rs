@@ -36,19 +36,26 @@ pub async fn migrate(from: &Config, to: &Config, clock: Arc<dyn Clock>) -> anyho
     let source = source::open(from, Arc::clone(&clock))?;
     let target = KafkaLog::open(kafka.clone()).await.context("the log of --to cannot be opened")?;
     let target: Log = target;
-    let moved = between(&source, &target, &from.node, clock.as_ref()).await;
+    let leave_note =
+        || marker::leave_behind(&from.data_dir.join("log"), &kafka.brokers.join(", "), clock.now());
+    let moved = between(&source, &target, &from.node, clock.as_ref(), leave_note).await;
     target.close().await;
     source.close().await;
-    let moved = moved?;
-    marker::leave_behind(&from.data_dir.join("log"), &kafka.brokers.join(", "), clock.now())?;
-    Ok(moved)
+    moved
 }
 
-/// The same between two open logs, of any engine.
+/// The same between two open logs, of any engine. `leave_note` makes sure that nobody goes on with the source; from then
+/// until the target is marked as done, neither starts.
 ///
 /// # Errors
 /// As `migrate`.
-pub async fn between(source: &Log, target: &Log, node: &str, clock: &dyn Clock) -> anyhow::Result<Moved> {
+pub async fn between(
+    source: &Log,
+    target: &Log,
+    node: &str,
+    clock: &dyn Clock,
+    leave_note: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<Moved> {
     let is_empty = target::is_empty(target).await?;
     let found = marker::read(target).await?;
     let beginning = allowed::begin(found.as_ref(), node, is_empty)?;
@@ -58,6 +65,9 @@ pub async fn between(source: &Log, target: &Log, node: &str, clock: &dyn Clock) 
         "it stopped half way; the source is as it was. Put this right and give the same command again: it begins anew \
          and nothing counts twice. Until then no node starts on the target",
     )?;
-    marker::write(target, node, schemas::migration::MigrationState::Done, clock.now()).await?;
+    leave_note()?;
+    marker::write(target, node, schemas::migration::MigrationState::Done, clock.now()).await.context(
+        "everything was moved, but that could not be noted on the target: give the same command again",
+    )?;
     Ok(moved)
 }

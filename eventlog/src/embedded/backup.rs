@@ -7,14 +7,18 @@
 //! keyspace that was replaced; that keyspace is staged again. Afterwards the writer goes on, and the staged files are
 //! copied to where they are wanted.
 //!
-//! To restore: put the copy where the log's directory was and open it.
+//! The last file of a copy is a mark that it is whole. To restore: put the copy where the log's directory was and open it.
 
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use super::queue::Request;
+use super::shared::Shared;
 use crate::LogError;
 
+/// The file in a backup that is written last: without it, the copy broke off.
+pub const MARK: &str = "backup.complete";
 const DATA: &str = "data";
 const KEYSPACES: &str = "keyspaces";
 /// The file that names the version of a keyspace; linked before the files it names.
@@ -22,8 +26,42 @@ const CURRENT: &str = "current";
 const MAX_TRIES: usize = 20;
 
 /// Where a backup stages its files: within the log, so that they can be linked.
-pub(super) fn staging(dir: &Path) -> PathBuf {
+fn staging(dir: &Path) -> PathBuf {
     dir.join("backup.staging")
+}
+
+/// Removes what a backup staged that was interrupted: it would keep what retention drops.
+pub(super) fn remove_leftover(dir: &Path) {
+    if let Err(error) = remove_if_there(&staging(dir)) {
+        tracing::warn!(%error, "what an interrupted backup left cannot be removed, it takes room");
+    }
+}
+
+/// A backup from beginning to end. One at a time: they share the staging directory.
+pub(super) async fn run(shared: &Shared, into: &Path) -> Result<(), LogError> {
+    let failed = |error: io::Error| LogError::Unavailable(format!("backup: {error}"));
+    if into.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(LogError::Unavailable(format!("backup: {} is not empty", into.display())));
+    }
+    let staged = staging(&shared.config.directory);
+    remove_if_there(&staged).map_err(failed)?;
+    let stage_into = staged.clone();
+    let done = match shared.ask(|reply| Request::Stage { into: stage_into, reply }).await {
+        Ok(()) => {
+            let (from, into) = (staged.clone(), into.to_owned());
+            tokio::task::spawn_blocking(move || copy_whole(&from, &into))
+                .await
+                .unwrap_or_else(|error| Err(io::Error::other(error)))
+                .map_err(failed)
+        }
+        Err(error) => Err(error),
+    };
+    remove_if_there(&staged).map_err(failed)?;
+    done
+}
+
+fn remove_if_there(dir: &Path) -> io::Result<()> {
+    gone_is_fine(fs::remove_dir_all(dir))
 }
 
 /// Links the files of the log in `dir` into `into`, which must not be there. The writer stands still meanwhile.
@@ -99,8 +137,14 @@ fn gone_is_fine(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Copies what was staged to `into` and makes it durable. May take long.
-pub(super) fn copy_staged(staged: &Path, into: &Path) -> io::Result<()> {
+/// Copies what was staged to `into`, makes it durable, and marks it. May take long.
+fn copy_whole(staged: &Path, into: &Path) -> io::Result<()> {
+    copy_staged(staged, into)?;
+    fs::File::create(into.join(MARK))?.sync_all()?;
+    fs::File::open(into)?.sync_all()
+}
+
+fn copy_staged(staged: &Path, into: &Path) -> io::Result<()> {
     fs::create_dir_all(into)?;
     for entry in fs::read_dir(staged)? {
         let entry = entry?;

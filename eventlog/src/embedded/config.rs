@@ -30,14 +30,18 @@ pub struct EmbeddedConfig {
     pub journal_bytes: u64,
     /// Blocks kept in memory for reads that miss the recent records, in bytes.
     pub cache_bytes: u64,
+    /// Size of fjall's own tree of keyspaces at which the database is closed and opened again, in bytes: only that lets go
+    /// of what earlier epochs left there.
+    pub catalogue_bytes: u64,
     /// Size of an epoch at which the next one begins, in bytes.
     pub epoch_bytes: u64,
     /// How long the tombstone of a compacted topic stays, so that whoever follows the topic with a pause still sees it.
     pub tombstone_delay: Duration,
     /// How often retention is looked at, by the injected clock.
     pub retention_interval: Duration,
-    /// How long after opening retention is first looked at: a log that was closed for days holds messages that are past
-    /// their retention and still queued, and whoever queued them must be able to write them anew before they go.
+    /// How long after opening, and after time during which it could not be looked at, retention is first looked at: a log
+    /// that was closed or a machine that stood still for days holds messages that are past their retention and still
+    /// queued, and whoever queued them must be able to write them anew before they go.
     pub retention_grace: Duration,
     /// How long a member that must give up partitions may take to poll, before they are taken away.
     pub release_timeout: Duration,
@@ -59,6 +63,7 @@ impl EmbeddedConfig {
             small_memtable_bytes: 4 * MIB,
             journal_bytes: 256 * MIB,
             cache_bytes: 16 * MIB,
+            catalogue_bytes: 128 * MIB,
             epoch_bytes: 4096 * MIB,
             tombstone_delay: Duration::from_secs(24 * 3600),
             retention_interval: Duration::from_secs(60),

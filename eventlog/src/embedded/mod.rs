@@ -7,10 +7,12 @@
 
 mod backup;
 mod batch;
+mod catalogue;
 mod config;
 mod consumer;
 mod disk;
 mod group;
+mod journal;
 mod layout;
 mod lock;
 mod meta;
@@ -22,22 +24,23 @@ mod shared;
 mod store;
 mod table;
 mod tail;
+mod torn;
 mod writer;
 
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use schemas::topics::TopicPartition;
 use schemas::{Position, Timestamp, Topic};
 
+pub use backup::MARK as BACKUP_MARK;
 pub use config::EmbeddedConfig;
 use consumer::EmbeddedConsumer;
 use lock::DirectoryLock;
-use partition::{Found, Partition};
-use queue::{Queue, Request};
-use shared::{Health, Shared};
+use partition::Found;
+use queue::Request;
+use shared::Shared;
 use store::Store;
 use table::EmbeddedTable;
 use tail::EmbeddedTail;
@@ -49,7 +52,7 @@ use crate::{Clock, Consumer, EventLog, LogError, NewRecord, Record, Table, Tail,
 pub struct EmbeddedLog {
     shared: Arc<Shared>,
     /// One backup at a time: they share the staging directory.
-    backup: tokio::sync::Mutex<()>,
+    backup: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl EmbeddedLog {
@@ -61,27 +64,16 @@ impl EmbeddedLog {
         std::fs::create_dir_all(&config.directory)
             .map_err(|error| LogError::Unavailable(format!("{}: {error}", config.directory.display())))?;
         let lock = DirectoryLock::take(&config.directory)?;
+        backup::remove_leftover(&config.directory);
+        journal::remove_leftovers(&config.directory);
         let store = Store::open(&config)?;
-        let ends = store.ends()?;
-        let committed = meta::committed(&store.meta)?;
-        let shared = Arc::new(Shared {
-            queue: Queue::new(config.max_waiting_bytes),
-            layout: store.layout().clone(),
-            partitions: ends.iter().map(|end| Partition::new(*end, config.recent_bytes)).collect(),
-            store: RwLock::new(Some(store)),
-            health: RwLock::new(Health::Up),
-            free_bytes: AtomicU64::new(disk::free_bytes(&config.directory).unwrap_or(u64::MAX)),
-            committed: Mutex::new(committed),
-            opened: AtomicU64::new(1),
-            config,
-            clock,
-        });
+        let shared = Arc::new(Shared::new(store, config, clock)?);
         let writer = Writer::new(Arc::clone(&shared), lock);
         std::thread::Builder::new()
             .name("eventlog-writer".into())
             .spawn(move || writer.run())
             .map_err(|error| LogError::Unavailable(format!("the writer's thread: {error}")))?;
-        Ok(Arc::new(EmbeddedLog { shared, backup: tokio::sync::Mutex::default() }))
+        Ok(Arc::new(EmbeddedLog { shared, backup: Arc::default() }))
     }
 
     /// Drops what is past its retention now. Happens by itself every `retention_interval`, too.
@@ -93,31 +85,19 @@ impl EmbeddedLog {
     }
 
     /// Copies the whole log, as of one moment, into a directory that is empty or not there. Appends wait for a moment
-    /// only; the copy is a log of its own and can be opened as it is.
+    /// only; the copy is a log of its own and can be opened as it is, once `BACKUP_MARK` is in it.
     ///
     /// # Errors
     /// `Unavailable`, `Closed`.
     pub async fn backup(&self, into: &Path) -> Result<(), LogError> {
-        let failed = |error: std::io::Error| LogError::Unavailable(format!("backup: {error}"));
-        if into.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
-            return Err(LogError::Unavailable(format!("backup: {} is not empty", into.display())));
-        }
-        let _one_at_a_time = self.backup.lock().await;
-        let staged = backup::staging(&self.shared.config.directory);
-        remove_if_there(&staged).map_err(failed)?;
-        let stage_into = staged.clone();
-        let done = match self.shared.ask(|reply| Request::Stage { into: stage_into, reply }).await {
-            Ok(()) => {
-                let (from, into) = (staged.clone(), into.to_owned());
-                tokio::task::spawn_blocking(move || backup::copy_staged(&from, &into))
-                    .await
-                    .unwrap_or_else(|error| Err(std::io::Error::other(error)))
-                    .map_err(failed)
-            }
-            Err(error) => Err(error),
-        };
-        remove_if_there(&staged).map_err(failed)?;
-        done
+        let one_at_a_time = Arc::clone(&self.backup).lock_owned().await;
+        let (shared, into) = (Arc::clone(&self.shared), into.to_owned());
+        // A task of its own, which goes on when whoever asked for it is gone.
+        let task = tokio::spawn(async move {
+            let _one_at_a_time = one_at_a_time;
+            backup::run(&shared, &into).await
+        });
+        task.await.unwrap_or_else(|error| Err(LogError::Unavailable(format!("backup: {error}"))))
     }
 
     /// Recent records from memory, others from disk.
@@ -197,7 +177,7 @@ impl EventLog for EmbeddedLog {
     }
 
     async fn lag(&self, group: &str, topic: Topic) -> Result<u64, LogError> {
-        self.shared.lag(group, topic)
+        self.shared.lag(group, topic).await
     }
 
     async fn trim(&self, _: Topic, _: &str, _: Timestamp, _: &[Position]) -> Result<(), LogError> {
@@ -217,12 +197,5 @@ impl EventLog for EmbeddedLog {
 impl Drop for EmbeddedLog {
     fn drop(&mut self) {
         self.shared.queue.close();
-    }
-}
-
-fn remove_if_there(dir: &Path) -> std::io::Result<()> {
-    match std::fs::remove_dir_all(dir) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => other,
     }
 }

@@ -17,6 +17,8 @@ const MAX_EPOCHS: usize = 8;
 const MAX_EPOCHS_BY_SIZE: usize = 5;
 /// An epoch takes this part of the retention, so that at most so much is kept for longer.
 const EPOCHS_PER_RETENTION: u32 = 6;
+/// An epoch lasts so long at least: each one's life costs something (`catalogue`).
+const SHORTEST_EPOCH: Duration = Duration::from_secs(3600);
 /// Tombstones removed in one step.
 const TOMBSTONES_AT_ONCE: usize = 1000;
 
@@ -25,14 +27,34 @@ pub(super) fn cuts(epochs: &[Epoch], topic: Topic, now: Timestamp, epoch_bytes: 
     let (Some(newest), Retention::Time(retention)) = (epochs.last(), topic.retention()) else {
         return false;
     };
-    is_full(epochs.len(), now.since(newest.first_at), newest.bytes, retention, epoch_bytes)
+    // Begun by a clock that was ahead and was set back: its time would not come for as long as that was.
+    let age = if newest.first_at > now { Duration::MAX } else { now.since(newest.first_at) };
+    is_full(epochs.len(), age, newest.bytes, retention, epoch_bytes)
 }
 
 fn is_full(count: usize, age: Duration, bytes: u64, retention: Duration, epoch_bytes: u64) -> bool {
     if count >= MAX_EPOCHS {
         return false;
     }
-    age >= retention / EPOCHS_PER_RETENTION || (bytes >= epoch_bytes && count < MAX_EPOCHS_BY_SIZE)
+    let lasts = (retention / EPOCHS_PER_RETENTION).max(SHORTEST_EPOCH);
+    age >= lasts || (bytes >= epoch_bytes && count < MAX_EPOCHS_BY_SIZE)
+}
+
+/// What is to be done about retention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    Enforce,
+    NotBefore(Timestamp),
+}
+
+/// Whether retention is enforced now, `due` being when it should be. When it is long overdue, the machine stood still,
+/// the log was away or the clock was set forward: whoever keeps old messages in the queue gets `grace` to write them
+/// anew first. When it is due later than it can be, the clock was set back.
+pub(super) fn look(due: Timestamp, now: Timestamp, interval: Duration, grace: Duration) -> Look {
+    if now.since(due) > grace || due.since(now) > interval.max(grace) {
+        return Look::NotBefore(now.plus(grace));
+    }
+    if now >= due { Look::Enforce } else { Look::NotBefore(due) }
 }
 
 /// How many of the oldest epochs hold nothing but records whose retention is over and which nobody still has to read.
@@ -47,14 +69,14 @@ fn expired(
 }
 
 /// The first offset that must stay although its retention is over: mail that was taken in and that a group which works
-/// on this topic has not come to. Other topics are dropped unread, so that a group nobody uses any more keeps nothing.
+/// on this topic has not come to, or all of it before any group has begun. Other topics are dropped unread, so that a group nobody uses any more keeps nothing.
 fn first_unread(committed: &Committed, of: TopicPartition) -> u64 {
     if !of.topic.kept_until_read() {
         return u64::MAX;
     }
     let works_on_it = |offsets: &&HashMap<TopicPartition, u64>| offsets.keys().any(|at| at.topic == of.topic);
     let reached = |offsets: &HashMap<TopicPartition, u64>| offsets.get(&of).copied().unwrap_or(0);
-    committed.values().filter(works_on_it).map(reached).min().unwrap_or(u64::MAX)
+    committed.values().filter(works_on_it).map(reached).min().unwrap_or(0)
 }
 
 /// Drops what is over. `ends` holds each partition's next offset.
@@ -153,6 +175,37 @@ mod tests {
         assert!(!full(5, Duration::ZERO, GIB), "the places left are for age");
         assert!(full(7, DAY, 0));
         assert!(!full(8, 9 * DAY, 9 * GIB));
+        let short_lived = |age| is_full(1, age, 0, DAY / 24, GIB);
+        assert!(!short_lived(DAY / 24 - Duration::from_secs(1)));
+        assert!(short_lived(DAY / 24));
+    }
+
+    #[test]
+    fn an_epoch_of_the_future_ends() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let config = super::super::EmbeddedConfig::new(directory.path());
+        let store = Store::open(&config).expect("opens");
+        let now = Timestamp(0).plus(100 * DAY);
+        for (at, ends) in [(now, false), (now.plus(DAY), true), (now.minus(DAY), true)] {
+            let epoch = store.begin_epoch(0, 0, at).expect("begins");
+            assert_eq!(cuts(&[epoch], Topic::Accepted, now, GIB), ends, "{at:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_long_overdue_is_put_off() {
+        const MINUTE: Duration = Duration::from_secs(60);
+        let due = Timestamp(0).plus(100 * DAY);
+        let at = |now| look(due, now, MINUTE, 10 * MINUTE);
+        assert_eq!(at(due.minus(MINUTE)), Look::NotBefore(due));
+        assert_eq!(at(due), Look::Enforce);
+        assert_eq!(at(due.plus(10 * MINUTE)), Look::Enforce);
+        for stood_still in [11 * MINUTE, 3 * DAY] {
+            let now = due.plus(stood_still);
+            assert_eq!(at(now), Look::NotBefore(now.plus(10 * MINUTE)));
+        }
+        let set_back = due.minus(DAY);
+        assert_eq!(at(set_back), Look::NotBefore(set_back.plus(10 * MINUTE)));
     }
 
     #[test]
@@ -172,7 +225,7 @@ mod tests {
     fn only_mail_waits_for_its_slowest_group() {
         let of = |topic| TopicPartition { topic, partition: 1 };
         let mut committed = Committed::new();
-        assert_eq!(first_unread(&committed, of(Topic::Accepted)), u64::MAX);
+        assert_eq!(first_unread(&committed, of(Topic::Accepted)), 0, "its scorer never came to work");
         for (group, offset) in [("fast", 90), ("slow", 7)] {
             let offsets = [(of(Topic::Accepted), offset), (of(Topic::Verdicts), offset)];
             committed.insert(group.into(), offsets.into());

@@ -8,9 +8,10 @@ use schemas::topics::TopicPartition;
 use tokio::sync::{Notify, oneshot};
 
 use super::config::EmbeddedConfig;
+use super::disk;
 use super::group::Ground;
 use super::layout::Layout;
-use super::meta::Committed;
+use super::meta::{self, Committed};
 use super::partition::{Found, Partition};
 use super::queue::{Queue, Reply, Request};
 use super::store::{Span, Store};
@@ -31,7 +32,7 @@ pub(super) struct Shared {
     /// Free disk space as it was last looked at, in bytes.
     pub(super) free_bytes: AtomicU64,
     pub(super) committed: Mutex<Committed>,
-    /// How often the store was opened.
+    /// How often the store was opened. Changes together with `store`, under its lock.
     pub(super) opened: AtomicU64,
 }
 
@@ -45,6 +46,24 @@ pub(super) enum Health {
 }
 
 impl Shared {
+    /// Of a log that is up.
+    pub(super) fn new(store: Store, config: EmbeddedConfig, clock: Arc<dyn Clock>) -> Result<Self, LogError> {
+        let ends = store.ends()?;
+        let committed = meta::committed(&store.meta)?;
+        Ok(Shared {
+            queue: Queue::new(config.max_waiting_bytes),
+            layout: store.layout().clone(),
+            partitions: ends.iter().map(|end| Partition::new(*end, config.recent_bytes)).collect(),
+            store: RwLock::new(Some(store)),
+            health: RwLock::new(Health::Up),
+            free_bytes: AtomicU64::new(disk::free_bytes(&config.directory).unwrap_or(u64::MAX)),
+            committed: Mutex::new(committed),
+            opened: AtomicU64::new(1),
+            config,
+            clock,
+        })
+    }
+
     /// Fails when the log is down or closed.
     pub(super) fn up(&self) -> Result<(), LogError> {
         match &*self.health.read().unwrap_or_else(PoisonError::into_inner) {
@@ -77,6 +96,22 @@ impl Shared {
     pub(super) fn close_store(&self) {
         let store = self.store.write().unwrap_or_else(PoisonError::into_inner).take();
         drop(store);
+    }
+
+    /// Puts a store that was opened again in its place.
+    pub(super) fn put_store(&self, opened: Store) {
+        let mut store = self.store.write().unwrap_or_else(PoisonError::into_inner);
+        *store = Some(opened);
+        self.opened.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Closes the store and opens it again. Whoever reads meanwhile waits.
+    pub(super) fn renew_store(&self) -> Result<(), LogError> {
+        let mut store = self.store.write().unwrap_or_else(PoisonError::into_inner);
+        drop(store.take());
+        *store = Some(Store::open(&self.config)?);
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Runs a read on the open store. It may wait for the disk.
@@ -137,18 +172,20 @@ impl Shared {
         self.committed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn lag(&self, group: &str, topic: Topic) -> Result<u64, LogError> {
-        self.with_store(|store| {
+    pub(super) async fn lag(self: &Arc<Self>, group: &str, topic: Topic) -> Result<u64, LogError> {
+        let (shared, group) = (Arc::clone(self), group.to_owned());
+        self.blocking(move |store| {
             let mut lag = 0;
-            for partition in 0..self.layout.partitions(topic) {
+            for partition in 0..shared.layout.partitions(topic) {
                 let of = TopicPartition { topic, partition };
-                let index = self.layout.index(of)?;
-                let end = self.partitions[index].end();
-                let from = Ground::committed(self, group, of).max(store.start(index, end));
+                let index = shared.layout.index(of)?;
+                let end = shared.partitions[index].end();
+                let from = Ground::committed(&*shared, &group, of).max(store.start(index, end));
                 lag += end.saturating_sub(from);
             }
             Ok(lag)
         })
+        .await
     }
 
     pub(super) fn listen(&self, places: impl Iterator<Item = usize>, listener: &Arc<Notify>) {

@@ -4,17 +4,21 @@
 //! first offset it may hold. `meta` holds what the log knows about itself and the groups' offsets, `keys` the newest row
 //! of every key of compacted topics.
 
+use std::io;
 use std::ops::Bound;
+use std::path::Path;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, Readable, Snapshot};
+use fjall::{
+    Database, JournalRecoveryError, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, Readable, Snapshot,
+};
 use schemas::topics::{Retention, TopicPartition};
 use schemas::{Position, Timestamp, Topic};
 
 use super::config::EmbeddedConfig;
 use super::layout::Layout;
-use super::{meta, row};
+use super::{catalogue, meta, row, torn};
 use crate::{LogError, Record};
 
 /// An open database. Every handle of fjall lives in here, so that dropping it lets go of the files.
@@ -52,17 +56,20 @@ pub(super) struct Span {
 impl Store {
     /// Opens or creates the database. The layout is what it was created with, else what `config` says.
     pub(super) fn open(config: &EmbeddedConfig) -> Result<Self, LogError> {
-        let db = Database::builder(config.directory.join("data"))
-            .cache_size(config.cache_bytes)
-            .max_journaling_size(config.journal_bytes)
-            .manual_journal_persist(true)
-            // fjall 3.1 lets the first of several hand a compaction back to itself, over and over, while the others work.
-            .worker_threads(1)
-            .open()
-            .map_err(|error| opening(config, &error))?;
+        remove_unfinished(&config.directory.join("data")).map_err(|error| opening(config, &error.into()))?;
+        catalogue::tidy(&config.directory, catalogue::TIDY_FROM_BYTES);
+        let db = match database(config) {
+            Err(fjall::Error::JournalRecovery(JournalRecoveryError::ChecksumMismatch)) => {
+                leave_out_torn_batch(config)?;
+                database(config)
+            }
+            opened => opened,
+        };
+        let db = db.map_err(|error| opening(config, &error))?;
         let small = || KeyspaceCreateOptions::default().max_memtable_size(config.small_memtable_bytes);
         let meta = db.keyspace("meta", small).map_err(|error| opening(config, &error))?;
         let keys = db.keyspace("keys", small).map_err(|error| opening(config, &error))?;
+        sync_keyspaces(config).map_err(|error| opening(config, &error.into()))?;
         let partitions = meta::partitions(&db, &meta, config.partitions)?;
         if partitions != config.partitions {
             tracing::warn!(partitions, "the log keeps the number of partitions it was created with");
@@ -129,6 +136,7 @@ impl Store {
         let name = format!("{}.{}.{base}", of.topic, of.partition);
         let keyspace =
             self.db.keyspace(&name, || options(&self.config, of.topic)).map_err(|e| unavailable(&e))?;
+        sync_keyspaces(&self.config).map_err(|error| unavailable(&error.into()))?;
         let epoch = Epoch { base, keyspace, first_at: at, last_at: at, bytes: 0 };
         self.epochs_mut(index).push(epoch.clone());
         Ok(epoch)
@@ -219,6 +227,46 @@ fn options(config: &EmbeddedConfig, topic: Topic) -> KeyspaceCreateOptions {
     }
 }
 
+fn database(config: &EmbeddedConfig) -> fjall::Result<Database> {
+    Database::builder(config.directory.join("data"))
+        .cache_size(config.cache_bytes)
+        .max_journaling_size(config.journal_bytes)
+        .manual_journal_persist(true)
+        // fjall 3.1 lets the first of several hand a compaction back to itself, over and over, while the others work.
+        .worker_threads(1)
+        .open()
+}
+
+fn leave_out_torn_batch(config: &EmbeddedConfig) -> Result<(), LogError> {
+    let kept =
+        torn::leave_out_torn_batch(&config.directory).map_err(|error| opening(config, &error.into()))?;
+    if let Some(kept) = kept {
+        tracing::error!(
+            journal_before = %kept.display(),
+            "the last write to the log was torn, as by a power failure; it was acknowledged to nobody and is left out"
+        );
+    }
+    Ok(())
+}
+
+/// Removes a database whose making was interrupted, which would never open: nothing can be in one without keyspaces.
+fn remove_unfinished(data: &Path) -> io::Result<()> {
+    let version = data.join("version").metadata().map_or(0, |version| version.len());
+    let has_keyspaces =
+        data.join("keyspaces").read_dir().is_ok_and(|mut keyspaces| keyspaces.next().is_some());
+    if version > 0 || has_keyspaces || !data.exists() {
+        return Ok(());
+    }
+    tracing::warn!(data = %data.display(), "the log was being made when that was interrupted; it is made anew");
+    std::fs::remove_dir_all(data)
+}
+
+/// Makes durable that a keyspace is there, which fjall leaves open: without its directory, the rows that the journal has
+/// for it would be passed over after a power failure.
+fn sync_keyspaces(config: &EmbeddedConfig) -> io::Result<()> {
+    std::fs::File::open(config.directory.join("data").join("keyspaces"))?.sync_all()
+}
+
 /// The partition and base that a keyspace's name says; none for `meta`, `keys` and topics of a later version.
 fn parse_name(name: &str) -> Option<(TopicPartition, u64)> {
     let mut parts = name.split('.');
@@ -272,5 +320,73 @@ mod tests {
         for other in ["meta", "keys", "accepted.3", "accepted.x.1", "later.0.0", "accepted.0.0.0"] {
             assert_eq!(parse_name(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_log_whose_making_was_interrupted_is_made_anew() {
+        let make: [fn(&Path); 3] = [
+            |data| std::fs::create_dir(data.join("keyspaces")).expect("is made"),
+            |data| std::fs::write(data.join("0.jnl"), [0; 64]).expect("is written"),
+            |data| std::fs::write(data.join("version"), "").expect("is written"),
+        ];
+        for steps in 0..=make.len() {
+            let directory = tempfile::tempdir().expect("a directory");
+            let data = directory.path().join("data");
+            std::fs::create_dir(&data).expect("is made");
+            make[..steps].iter().for_each(|make| make(&data));
+            let opened = Store::open(&EmbeddedConfig::new(directory.path()));
+            assert!(opened.is_ok(), "after {steps} steps: {:?}", opened.err());
+        }
+    }
+
+    #[test]
+    fn a_log_whose_last_write_was_torn_opens_without_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let config = EmbeddedConfig::new(directory.path());
+        let store = Store::open(&config).expect("opens");
+        let epoch = store.begin_epoch(0, 0, Timestamp(5)).expect("begins");
+        for offset in 0..2 {
+            let mut rows = store.db.batch().durability(Some(fjall::PersistMode::SyncData));
+            let row = row::encode(offset, Timestamp(5), false, b"key");
+            rows.insert(&epoch.keyspace, slice(row), vec![7 + offset as u8; 9000]);
+            rows.commit().expect("is written");
+        }
+        drop((epoch, store));
+        let journal = directory.path().join("data/0.jnl");
+        let mut content = std::fs::read(&journal).expect("reads");
+        let value = content.windows(9000).position(|window| window == [8; 9000]).expect("is there");
+        content[value + 100..value + 4196].fill(0);
+        std::fs::write(&journal, content).expect("is written");
+        let store = Store::open(&config).expect("opens without the last");
+        assert!(store.get(0, 0).expect("reads").is_some());
+        assert!(store.get(0, 1).expect("reads").is_none());
+        assert_eq!(store.end(0).expect("ends"), 1);
+    }
+
+    /// After its version is written, fjall makes its own tree, and then we make our keyspaces.
+    #[test]
+    fn a_log_whose_keyspaces_were_still_to_be_made_opens() {
+        for is_made in [0, 1, 2] {
+            let directory = tempfile::tempdir().expect("a directory");
+            let config = EmbeddedConfig::new(directory.path());
+            drop(Store::open(&config).expect("opens"));
+            for number in is_made..3 {
+                let keyspace = directory.path().join(format!("data/keyspaces/{number}"));
+                std::fs::remove_dir_all(keyspace).expect("is removed");
+            }
+            std::fs::write(directory.path().join("data/0.jnl"), [0; 64]).expect("is written");
+            let opened = Store::open(&config);
+            assert!(opened.is_ok(), "{is_made} made: {:?}", opened.err());
+        }
+    }
+
+    #[test]
+    fn a_log_that_lost_its_version_is_not_removed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let config = EmbeddedConfig::new(directory.path());
+        drop(Store::open(&config).expect("opens"));
+        std::fs::remove_file(directory.path().join("data/version")).expect("is removed");
+        assert!(Store::open(&config).is_err());
+        assert!(directory.path().join("data/0.jnl").exists());
     }
 }

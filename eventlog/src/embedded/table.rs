@@ -95,8 +95,13 @@ impl EmbeddedTable {
                 max,
                 max_bytes: MAX_REPLAY_BYTES,
             };
-            let snapshot = Arc::clone(&replay.snapshot);
-            let (rows, next) = self.shared.blocking(move |store| store.scan(span, Some(&snapshot))).await?;
+            let (snapshot, shared) = (Arc::clone(&replay.snapshot), Arc::clone(&self.shared));
+            let scanned = self.shared.blocking(move |store| {
+                // A snapshot of an earlier opening says nothing about this store.
+                let is_of_this = shared.opened.load(Ordering::Relaxed) == opened;
+                is_of_this.then(|| store.scan(span, Some(&snapshot))).transpose()
+            });
+            let Some((rows, next)) = scanned.await? else { continue };
             self.cursors[number].position = next;
             if !rows.is_empty() {
                 return Ok(rows.into_iter().map(TableEvent::Row).collect());

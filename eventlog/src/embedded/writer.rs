@@ -2,8 +2,8 @@
 //! runs here, too, between batches, so that nothing about a member changes while its commit is under way.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use schemas::Timestamp;
@@ -14,9 +14,10 @@ use super::group::{Ground, Groups};
 use super::lock::DirectoryLock;
 use super::meta::{self, Committed};
 use super::queue::{Commit, Reply, Request};
+use super::retention::Look;
 use super::shared::{Health, Shared};
 use super::store::{Store, unavailable};
-use super::{backup, disk, retention};
+use super::{backup, catalogue, disk, journal, retention};
 use crate::LogError;
 
 /// How often the writer looks around when nothing is to be written.
@@ -38,6 +39,8 @@ pub(super) struct Writer {
     next_tick: Instant,
     next_retention: Timestamp,
     reopen: Option<Reopen>,
+    /// Size of the tree of keyspaces when the store was opened, in bytes.
+    catalogue_at_opening: u64,
     closing: Vec<Reply<()>>,
     _lock: DirectoryLock,
 }
@@ -70,8 +73,10 @@ impl Writer {
         let ends = shared.partitions.iter().map(super::partition::Partition::end).collect();
         let groups = Groups::new(shared.config.release_timeout);
         let next_retention = shared.clock.now().plus(shared.config.retention_grace);
+        let catalogue_at_opening = catalogue::size_bytes(&shared.config.directory);
         Writer {
             shared,
+            catalogue_at_opening,
             groups,
             ends,
             next_tick: Instant::now(),
@@ -240,8 +245,26 @@ impl Writer {
         });
         if let Err(error) = &done {
             self.fail(error);
+            return done;
+        }
+        // What tidying could not take away stays; to open again for it would be in vain.
+        let bound = self.shared.config.catalogue_bytes.max(4 * self.catalogue_at_opening);
+        if catalogue::size_bytes(&self.shared.config.directory) > bound {
+            self.renew();
         }
         done
+    }
+
+    /// Closes the store and opens it again, between two batches. Nobody takes it for a failure.
+    fn renew(&mut self) {
+        let began = Instant::now();
+        match self.shared.renew_store() {
+            Ok(()) => {
+                tracing::info!(took = ?began.elapsed(), "the log was closed and opened again to tidy it");
+            }
+            Err(error) => self.fail(&error),
+        }
+        self.catalogue_at_opening = catalogue::size_bytes(&self.shared.config.directory);
     }
 
     /// What must be looked at now and then.
@@ -265,9 +288,13 @@ impl Writer {
         });
         if let Err(error) = alive {
             self.fail(&error);
-        } else if self.shared.clock.now() >= self.next_retention {
+            return;
+        }
+        let (interval, grace) = (self.shared.config.retention_interval, self.shared.config.retention_grace);
+        match retention::look(self.next_retention, self.shared.clock.now(), interval, grace) {
             // A failure was handled there.
-            let _ = self.enforce_retention();
+            Look::Enforce => drop(self.enforce_retention()),
+            Look::NotBefore(at) => self.next_retention = at,
         }
     }
 
@@ -296,9 +323,12 @@ impl Writer {
                 }
                 self.ends = ends;
                 *self.shared.committed() = committed;
-                *self.shared.store.write().unwrap_or_else(PoisonError::into_inner) = Some(store);
-                self.shared.opened.fetch_add(1, Ordering::Relaxed);
+                self.shared.put_store(store);
+                self.catalogue_at_opening = catalogue::size_bytes(&self.shared.config.directory);
                 self.reopen = None;
+                // Nobody could write anew what is queued while the log was away.
+                let after_grace = self.shared.clock.now().plus(self.shared.config.retention_grace);
+                self.next_retention = self.next_retention.max(after_grace);
                 self.shared.set_health(Health::Up);
             }
             Err(error) => {
@@ -311,6 +341,8 @@ impl Writer {
 }
 
 fn open_and_recover(shared: &Shared) -> Result<(Store, Vec<u64>, Committed), LogError> {
+    journal::write_anew(&shared.config.directory)
+        .map_err(|error| LogError::Unavailable(format!("the journals cannot be written anew: {error}")))?;
     let store = Store::open(&shared.config)?;
     let ends = store.ends()?;
     let committed = meta::committed(&store.meta)?;
@@ -336,3 +368,6 @@ fn wait_for_flushes(store: &Store, batch: &Batch) -> Result<(), LogError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,16 +9,25 @@ use crate::engine::{Engine, Follower, record, text};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
+/// Takes so many records and commits them: what nobody has read of `accepted` stays.
+async fn read(reader: &mut Follower, count: usize) {
+    let last = reader.take(count).await.pop().expect("records").position;
+    reader.consumer.commit(vec![], &[(last.topic_partition(), last.offset + 1)]).await.expect("commits");
+}
+
 pub async fn what_is_over_goes_hour_by_hour(engine: &mut dyn Engine, log: Log) {
     let append = async |log: &Log, value: &str| {
         let record = record(Topic::Accepted, "k", value.to_owned()).in_partition(0);
         log.append(vec![record]).await.expect("appends")[0]
     };
+    let mut reader = Follower::join(&log, "reader", "0", &[Topic::Accepted]).await;
     let mut positions = Vec::new();
     for hour in 0..120 {
         positions.push(append(&log, &format!("hour {hour}")).await);
+        read(&mut reader, 1).await;
         engine.pass(HOUR).await;
     }
+    drop(reader);
     let log = engine.reopen(log).await;
     // Two days are kept, and a part of the retention more, because whole runs are dropped.
     let oldest = positions[0];
@@ -43,6 +52,7 @@ pub async fn readers_go_on_at_what_is_kept(engine: &mut dyn Engine, log: Log) {
         log.append(records).await.expect("appends")
     };
     let over = append(&log, 0..10).await;
+    read(&mut Follower::join(&log, "reader", "0", &[Topic::Accepted]).await, 10).await;
     engine.outlive(&log, Topic::Accepted).await;
     let kept = append(&log, 10..20).await;
     for position in &over {

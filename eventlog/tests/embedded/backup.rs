@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use eventlog::embedded::{EmbeddedConfig, EmbeddedLog};
+use eventlog::embedded::{BACKUP_MARK, EmbeddedConfig, EmbeddedLog};
 use eventlog::{EventLog, Log, NewRecord, Polled, SystemClock, TableEvent, TailFrom};
 use schemas::Topic;
 
@@ -59,6 +59,7 @@ async fn copies_taken_while_writing_open_and_are_consistent() {
     writing.await.expect("writes");
     log.close().await;
     assert!(!directory.path().join("log/backup.staging").exists());
+    assert!(copies.iter().all(|(copy, ..)| copy.join(BACKUP_MARK).exists()));
     for (copy, at_least, at_most) in copies {
         let restored = open(&copy);
         let last = check(&*restored).await;
@@ -123,4 +124,33 @@ async fn a_copy_knows_what_groups_committed() {
     let restored = open(&copy);
     assert_eq!(restored.lag("g", Topic::Accepted).await.expect("lag"), 6);
     restored.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_goes_on_when_whoever_asked_for_it_is_gone() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let log = open(&directory.path().join("log"));
+    let copy = directory.path().join("copy");
+    let staging = directory.path().join("log/backup.staging");
+    // Dropped after its first step, if that was not all.
+    let _ = tokio::time::timeout(Duration::ZERO, log.backup(&copy)).await;
+    let done = async {
+        while !copy.join(BACKUP_MARK).exists() || staging.exists() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), done).await.expect("it is done all the same");
+    log.close().await;
+    open(&copy).close().await;
+}
+
+#[tokio::test]
+async fn what_an_interrupted_backup_left_goes_when_the_log_is_opened() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let staged = directory.path().join("backup.staging/data");
+    std::fs::create_dir_all(&staged).expect("is made");
+    std::fs::write(staged.join("0.jnl"), "old mail").expect("is written");
+    let log = open(directory.path());
+    assert!(!directory.path().join("backup.staging").exists());
+    log.close().await;
 }

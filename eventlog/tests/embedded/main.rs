@@ -5,5 +5,6 @@ mod backup;
 mod child;
 mod crash;
 mod disk;
+mod lives;
 mod opening;
 mod unread;
