@@ -7,7 +7,7 @@ use schemas::verdict::{Classification, RemoveField};
 
 use crate::MAIL;
 use crate::peer::Peer;
-use crate::rig::{Rig, count};
+use crate::rig::{MINUTE, NODE, Rig, count};
 
 const ALL: [&str; 4] = ["PIPELINING", "8BITMIME", "SMTPUTF8", "DSN"];
 
@@ -144,6 +144,32 @@ async fn a_connection_is_used_again_and_sources_are_kept_to() {
     let received = peer.received();
     assert!(received.iter().all(|r| r.from == ip && r.ehlo == "out9.example"), "{received:?}");
     assert_eq!(rig.attempts().await[0].egress.as_ref().unwrap().ip, Some(ip));
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_without_a_source_is_waited_for() {
+    let peer = Peer::start(&["PIPELINING"]).await;
+    let mut rig = Rig::start_with(|config| config.alone = true).await;
+    rig.route("x.example", peer.port).await;
+    rig.set_pool("default", &[("127.0.0.9", NODE)]).await;
+    rig.use_pool("bulk").await;
+    rig.release(&["ok1@x.example"], MAIL).await;
+    rig.wait_for_outcome("ok1@x.example deferred").await;
+    // On the embedded engine there is no node to pass it on to.
+    rig.set_pool("bulk", &[("127.0.0.10", "node01")]).await;
+    rig.release(&["ok2@x.example"], MAIL).await;
+    rig.wait_for_outcome("ok2@x.example deferred").await;
+    for attempt in rig.attempts().await {
+        let reply = attempt.recipients[0].reply.to_string();
+        assert!(reply.starts_with("451 4.3.5") && reply.contains("bulk"), "{reply}");
+    }
+    assert_eq!((rig.metrics().pool_without_source.get(), peer.connections()), (2, 0));
+    rig.set_pool("bulk", &[("127.0.0.10", NODE)]).await;
+    rig.clock.advance(MINUTE * 2);
+    rig.wait_for_outcome("ok1@x.example delivered").await;
+    rig.wait_for_outcome("ok2@x.example delivered").await;
+    assert!(peer.received().iter().all(|received| received.from.to_string() == "127.0.0.10"));
     rig.stop().await;
 }
 

@@ -13,7 +13,10 @@ use schemas::envelope::{BodyType, Client, Envelope, Recipient};
 use schemas::queue::QueueEntry;
 use schemas::reply::Reply;
 use schemas::senders::{Lock, SenderRow, SendersView};
-use schemas::settings::{Setting, SettingsView, StaticRoute};
+use schemas::settings::{
+    EgressPool, EgressSource, OutgoingUser, Setting, SettingsView, StaticRoute, UserAuth, UserSettings,
+    WeightedSource,
+};
 use schemas::verdict::{Classification, Identity, Judged, MessageSummary};
 use schemas::{Domain, Mailbox, MessageId, ReversePath, Timestamp, Topic, UserId, spool};
 use tempfile::TempDir;
@@ -77,7 +80,7 @@ impl Rig {
         let shared: eventlog::Log = Arc::clone(&log) as _;
         let shutdown = CancellationToken::new();
         let settings = eventlog::view::settings(Arc::clone(&shared), shutdown.clone());
-        let metrics = Metrics::new(&mut prometheus_client::registry::Registry::default());
+        let metrics = no_metrics();
         let senders = eventlog::view::senders(Arc::clone(&shared), shutdown.clone());
         let run = delivery::run(
             self.config.clone(),
@@ -93,12 +96,21 @@ impl Rig {
 
     /// Starts another node's worker on the same log.
     pub async fn boot_neighbour(&self, node: &str) -> (CancellationToken, Worker) {
+        self.boot_neighbour_with(node, no_metrics(), |_| {}).await
+    }
+
+    pub async fn boot_neighbour_with(
+        &self,
+        node: &str,
+        metrics: Metrics,
+        change: impl FnOnce(&mut Config),
+    ) -> (CancellationToken, Worker) {
         let mut config = self.config.clone();
         config.node = node.into();
         config.hostname = format!("{node}.example");
+        change(&mut config);
         let (running, shutdown) = (self.running(), CancellationToken::new());
         let log: eventlog::Log = Arc::clone(&running.log) as _;
-        let metrics = Metrics::new(&mut prometheus_client::registry::Registry::default());
         let (settings, senders) = (running.settings.clone(), running.senders.clone());
         let run =
             delivery::run(config, log, self.shared_clock(), settings, senders, metrics, shutdown.clone());
@@ -150,6 +162,30 @@ impl Rig {
         let value = serde_json::to_vec(&setting).expect("JSON");
         let record = NewRecord::new(Topic::Settings, setting.key(), setting.key(), value);
         self.put(&self.running().settings, record).await;
+    }
+
+    /// A pool of these addresses, each with its node.
+    pub async fn set_pool(&self, name: &str, sources: &[(&str, &str)]) {
+        let mut members = Vec::new();
+        for (ip, node) in sources {
+            let ip = ip.parse().expect("an address");
+            members.push(WeightedSource { ip, weight: 1 });
+            let ehlo = Some(format!("out.{node}.example"));
+            self.set(Setting::EgressSource(EgressSource { node: (*node).into(), ip, ehlo })).await;
+        }
+        self.set(Setting::EgressPool(EgressPool { name: name.into(), sources: members })).await;
+    }
+
+    /// The pool of the user that mail is released for.
+    pub async fn use_pool(&self, name: &str) {
+        let settings = UserSettings { delivery_pool: Some(name.into()), ..UserSettings::default() };
+        let domain = Domain::parse("customer.example").expect("a domain");
+        let auth = UserAuth::Password { login: "customer.example".into(), password_hash: String::new() };
+        self.set(Setting::OutgoingUser(OutgoingUser { domain, auth, settings })).await;
+    }
+
+    pub fn metrics(&self) -> &Metrics {
+        &self.running().metrics
     }
 
     /// Locks the identity `shop`, or unlocks it.
@@ -297,6 +333,11 @@ impl Rig {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// Metrics that nobody scrapes.
+pub fn no_metrics() -> Metrics {
+    Metrics::new(&mut prometheus_client::registry::Registry::default())
 }
 
 pub fn count(attempts: &[Attempt], outcome: Outcome) -> usize {

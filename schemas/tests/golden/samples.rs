@@ -266,9 +266,13 @@ fn delivery(out: &mut Vec<(String, Value)>) {
         route: full.then(|| "relay.example:2525".into()),
         position: position(Topic::Released),
         stored_at: AT,
+        passed_on_at: None,
+        moved: false,
     };
     put(out, "queue/entry", &entry(false));
     put(out, "queue/entry_with_everything", &entry(true));
+    put(out, "queue/entry_passed_on", &QueueEntry { passed_on_at: Some(AT), ..entry(false) });
+    put(out, "queue/entry_moved", &QueueEntry { moved: true, ..entry(false) });
 }
 
 fn state(out: &mut Vec<(String, Value)>) {
