@@ -63,15 +63,8 @@ pub fn recipients<'a>(
     peer_reports: bool,
 ) -> Vec<&'a RecipientResult> {
     let envelope = &judged.envelope;
-    let judged_spam = matches!(
-        judged.message.classification,
-        Classification::Spam
-            | Classification::ForwardedSpam
-            | Classification::Phishing
-            | Classification::ObserveOnly
-    );
     // Never a DSN for a DSN, nor for mail of our own, nor backscatter for what was judged to be spam.
-    if envelope.reverse_path.is_null() || envelope.origin.is_some() || judged_spam {
+    if envelope.reverse_path.is_null() || envelope.origin.is_some() || is_abuse(judged) {
         return Vec::new();
     }
     let wants = |result: &&RecipientResult| {
@@ -86,6 +79,18 @@ pub fn recipients<'a>(
         }
     };
     attempt.recipients.iter().filter(wants).collect()
+}
+
+/// Whether its reverse-path is not to be believed: it was judged to be spam or worse, and no person said otherwise.
+fn is_abuse(judged: &Judged) -> bool {
+    let message = &judged.message;
+    let classification = match message.classification {
+        // Before it was written down what for, it may have been anything.
+        Classification::ObserveOnly => message.observed_as.unwrap_or(Classification::Spam),
+        other => other,
+    };
+    judged.released_by.is_none()
+        && (classification.is_abuse() || classification == Classification::ForwardedSpam)
 }
 
 /// Recipients of one DSN: what fits into a record, with their replies. More recipients, more DSNs.

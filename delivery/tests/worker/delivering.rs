@@ -96,10 +96,38 @@ async fn nobody_is_told_who_must_not_be() {
         judged.envelope.recipients[0].notify = Some(Notify::default());
     })
     .await;
+    for observed_as in [None, Some(Classification::Spam), Some(Classification::ForwardedSpam)] {
+        rig.release_as(&["fail@x.example"], MAIL, |judged| {
+            judged.message.classification = Classification::ObserveOnly;
+            judged.message.observed_as = observed_as;
+        })
+        .await;
+    }
     rig.release(&["fail@x.example"], MAIL).await;
     rig.wait_for_outcome("sender@customer.example delivered").await;
-    rig.wait_for("all", async |rig: &Rig| count(&rig.attempts().await, Outcome::Failed) == 4).await;
+    rig.wait_for("all", async |rig: &Rig| count(&rig.attempts().await, Outcome::Failed) == 7).await;
     assert_eq!(peer.to("sender@customer.example").len(), 1);
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_what_a_person_let_go_or_only_its_form_is_wrong_is_told() {
+    let (peer, mut rig) = (Peer::start(&["PIPELINING"]).await, Rig::start().await);
+    rig.route("x.example", peer.port).await;
+    rig.route("customer.example", peer.port).await;
+    for classification in [Classification::Spam, Classification::ForwardedSpam, Classification::Virus] {
+        rig.release_as(&["fail@x.example"], MAIL, |judged| {
+            judged.message.classification = classification;
+            judged.released_by = Some("root@node1 (cli)".into());
+        })
+        .await;
+    }
+    rig.release_as(&["fail@x.example"], MAIL, |judged| {
+        judged.message.classification = Classification::ObserveOnly;
+        judged.message.observed_as = Some(Classification::DuplicateHeader);
+    })
+    .await;
+    rig.wait_for("all", async |_: &Rig| peer.to("sender@customer.example").len() == 4).await;
     rig.stop().await;
 }
 

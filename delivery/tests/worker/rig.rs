@@ -393,6 +393,7 @@ fn judged(to: &[&str], message: &str, now: Timestamp) -> Judged {
         reverse_path,
         header_from: Some(domain),
         classification: Classification::Clean,
+        observed_as: None,
         size_bytes: message.len() as u64,
         header_message_id: Some("m1@customer.example".into()),
         client_queue_id: None,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use eventlog::{Clock, EventLog, NewRecord};
+use eventlog::{EventLog, NewRecord};
 use schemas::attempt::Outcome;
 use schemas::commands::Action;
 use schemas::queue::{self, QueueEntry};

@@ -139,6 +139,7 @@ fn summary(full: bool) -> MessageSummary {
         reverse_path: ReversePath::Mailbox(mailbox("bounce@customer.example")),
         header_from: full.then(|| domain("xn--bcher-kva.example")),
         classification: if full { Classification::Spam } else { Classification::Clean },
+        observed_as: None,
         size_bytes: 1234,
         header_message_id: full.then(|| "x@customer.example".into()),
         client_queue_id: full.then(|| "4QwErT0".into()),
@@ -209,6 +210,10 @@ fn verdicts(out: &mut Vec<(String, Value)>) {
     };
     put(out, "released/judged", &judged(false));
     put(out, "released/judged_with_everything", &judged(true));
+    let mut observed = judged(false);
+    observed.message.classification = Classification::ObserveOnly;
+    observed.message.observed_as = Some(Classification::DuplicateHeader);
+    put(out, "released/judged_observed", &observed);
 }
 
 fn attempt(cause: AttemptCause, full: bool, outcomes: &[Outcome]) -> AttemptEvent {
