@@ -104,6 +104,8 @@ pub struct Report<'a> {
     pub judged: &'a Judged,
     pub attempt: &'a Attempt,
     pub recipients: &'a [&'a RecipientResult],
+    /// When the tries end, of what is still being tried.
+    pub retried_until: Option<Timestamp>,
     /// The message as it came.
     pub raw: &'a [u8],
     pub hostname: &'a str,
@@ -217,8 +219,14 @@ fn status_part(report: &Report<'_>) -> String {
             out.push_str(&format!("Diagnostic-Code: X-Mailweir; {}\r\n", diagnostic(result)));
         }
         out.push_str(&format!("Last-Attempt-Date: {}\r\n", report.attempt.at.rfc5322()));
-        if let Some(until) = result.next_attempt.filter(|_| report.kind == Kind::Delayed) {
-            out.push_str(&format!("X-Mailweir-Next-Attempt: {}\r\n", until.rfc5322()));
+        if report.kind == Kind::Delayed {
+            // For delays alone (RFC 3464 2.3.9).
+            if let Some(until) = report.retried_until {
+                out.push_str(&format!("Will-Retry-Until: {}\r\n", until.rfc5322()));
+            }
+            if let Some(next) = result.next_attempt {
+                out.push_str(&format!("X-Mailweir-Next-Attempt: {}\r\n", next.rfc5322()));
+            }
         }
     }
     out

@@ -97,6 +97,7 @@ impl Worker {
                     judged: &tried.message.judged,
                     attempt: &after.attempt,
                     recipients,
+                    retried_until: after.left.as_ref().map(|left| left.expires_at),
                     raw: &raw,
                     hostname: &self.press.config.hostname,
                     node: &self.node,

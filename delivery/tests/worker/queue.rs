@@ -117,6 +117,8 @@ async fn the_sender_hears_of_a_delay_once_and_of_the_end() {
     assert!(wait <= MINUTE, "the notice does not wait for the schedule: {wait:?}");
     rig.clock.advance(MINUTE);
     rig.wait_for("the notice", async |_: &Rig| notices("Action: delayed") == 1).await;
+    let until = rig.queue().await[0].expires_at.rfc5322();
+    assert_eq!(notices(&format!("Will-Retry-Until: {until}\r\n")), 1);
     rig.clock.advance(DAY);
     rig.wait_for("a try", async |rig: &Rig| count(&rig.attempts().await, Outcome::Deferred) == 4).await;
     rig.clock.advance(DAY * 3);
@@ -124,6 +126,7 @@ async fn the_sender_hears_of_a_delay_once_and_of_the_end() {
     rig.wait_for("the end", async |_: &Rig| notices("Action: failed") == 1).await;
     assert_eq!(notices("Action: delayed"), 1);
     assert_eq!(notices("Status: 4.4.7"), 1);
+    assert_eq!(notices("Will-Retry-Until"), 1, "not when it is over");
     let attempts = rig.attempts().await;
     let last = attempts.iter().find(|a| count(std::slice::from_ref(*a), Outcome::Failed) == 1).unwrap();
     assert_eq!(last.cause, AttemptCause::Expired);

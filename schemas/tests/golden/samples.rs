@@ -440,8 +440,11 @@ fn settings(out: &mut Vec<(String, Value)>) {
             algorithm,
             sealed_private_key: "k1:bm9uY2U=:Y2lwaGVydGV4dA==".into(),
             public_key: "cHVibGlj".into(),
+            created_at: None,
         };
-        put(out, &format!("settings/dkim_key_{name}"), &Setting::DkimKey(key));
+        put(out, &format!("settings/dkim_key_{name}"), &Setting::DkimKey(key.clone()));
+        let dated = DkimKey { created_at: Some(AT), ..key };
+        put(out, &format!("settings/dkim_key_{name}_dated"), &Setting::DkimKey(dated));
     }
     let route = StaticRoute { domain: domain("two.example"), host: "mail.two.example:25".into() };
     put(out, "settings/route", &Setting::Route(route));
