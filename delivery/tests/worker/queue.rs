@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use eventlog::{Clock, EventLog, NewRecord};
 use schemas::attempt::{AttemptCause, Outcome};
 use schemas::commands::{Action, QueueSelect};
@@ -245,5 +246,28 @@ async fn a_lock_holds_what_waits_and_what_comes_and_nobody_elses_mail() {
     rig.wait_for_outcome("later1@x.example delivered").await;
     rig.wait_for_outcome("ok2@x.example delivered").await;
     rig.wait_for_queue(0).await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_parse_is_counted_and_what_follows_is_delivered() {
+    let peer = Peer::start(&["PIPELINING"]).await;
+    let mut rig = rig(&peer).await;
+    let garbage = |topic, partition_key: Bytes| NewRecord::new(topic, partition_key, "key", "{ no JSON");
+    rig.log().append(vec![garbage(Topic::Released, "customer.example".into())]).await.unwrap();
+    rig.release(&["ok@x.example"], MAIL).await;
+    rig.wait_for_outcome("ok@x.example delivered").await;
+    assert_eq!(rig.metrics().undecodable.get(), 1);
+    rig.log().append(vec![garbage(Topic::Queue, queue::lane_key(NODE))]).await.unwrap();
+    rig.wait_for("the row", async |rig: &Rig| rig.metrics().undecodable.get() == 2).await;
+    rig.release(&["later@x.example"], MAIL).await;
+    rig.wait_for_outcome("later@x.example deferred").await;
+    rig.wait_for_queue(1).await;
+    rig.stop().await;
+    rig.boot().await;
+    peer.accept_all();
+    rig.clock.advance(MINUTE * 2);
+    rig.wait_for_outcome("later@x.example delivered").await;
+    assert_eq!(rig.metrics().undecodable.get(), 1, "it is read once by each start");
     rig.stop().await;
 }
