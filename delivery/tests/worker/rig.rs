@@ -242,6 +242,13 @@ impl Rig {
         events.into_iter().filter_map(attempt).collect()
     }
 
+    /// How much mail of our own there is.
+    pub async fn own_mail(&self) -> usize {
+        let released = self.read_all(Topic::Released).await;
+        let is_own = |value: &Bytes| spool::decode::<Judged>(value).is_ok_and(|(head, _)| head.message.own);
+        released.iter().filter(|value| is_own(value)).count()
+    }
+
     /// What became of each recipient in attempt after attempt: `a@x.example delivered`.
     pub async fn outcomes(&self) -> Vec<String> {
         let line = |attempt: &Attempt| {
