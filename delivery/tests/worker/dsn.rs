@@ -44,6 +44,7 @@ async fn success_is_told_by_the_last_server_that_can() {
 async fn who_asks_for_failures_alone_hears_of_no_delay() {
     let (peer, mut rig) = (Peer::start(&["PIPELINING"]).await, Rig::start().await);
     rig.route("x.example", peer.port).await;
+    rig.route("customer.example", peer.port).await;
     rig.release_as(&["later@x.example"], MAIL, |judged| {
         judged.envelope.recipients[0].notify = Some(Notify { success: false, failure: true, delay: false });
     })
@@ -56,6 +57,7 @@ async fn who_asks_for_failures_alone_hears_of_no_delay() {
     deferred(2).await;
     rig.clock.advance(Duration::from_secs(4 * 3600));
     deferred(4).await;
+    rig.wait_for_outcome("sender@customer.example delivered").await;
     assert_eq!(rig.own_mail().await, 1, "the notice to who did not ask");
     rig.stop().await;
 }
