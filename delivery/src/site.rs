@@ -138,10 +138,10 @@ impl Sites {
     }
 
     /// Ends a job that cannot be tried, with a reply of ours.
-    pub(crate) fn refuse(&self, job: Job, reply: &SmtpReply) {
+    pub(crate) fn refuse(&self, job: &Job, reply: &SmtpReply) {
         let tried = Tried {
             replies: job.recipients.iter().map(|index| (*index, reply.clone(), true)).collect(),
-            ..Tried::beginning(&job, self.shared.press.config.hostname.clone())
+            ..Tried::beginning(job, self.shared.press.config.hostname.clone())
         };
         // The worker, which holds the other end, is the caller.
         let _ = self.shared.results.send(Ended::Tried(Box::new(tried)));

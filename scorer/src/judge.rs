@@ -187,6 +187,7 @@ fn decide(
 }
 
 /// What a message is, and what happens with it.
+#[derive(Clone, Copy)]
 struct Decision {
     classification: Classification,
     disposition: Disposition,

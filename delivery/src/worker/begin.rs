@@ -128,7 +128,7 @@ impl Worker {
             None => self.sites.dispatch(job),
             Some(pool) => {
                 let reply = self.no_source(&pool);
-                self.sites.refuse(job, &reply);
+                self.sites.refuse(&job, &reply);
             }
         }
     }

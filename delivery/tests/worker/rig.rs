@@ -293,13 +293,16 @@ impl Rig {
             for event in table.next(1000).await.expect("rows") {
                 match event {
                     TableEvent::CaughtUp => return rows.into_values().collect(),
-                    TableEvent::Row(record) => match record.value {
+                    TableEvent::Row(record) => {
+                        // Two lanes may have the same entry, one of them its end.
+                        let key = (record.position.partition, record.key);
                         // A test may have put something else there.
-                        Some(value) => {
-                            drop(serde_json::from_slice(&value).map(|entry| rows.insert(record.key, entry)))
+                        match record.value.map(|value| serde_json::from_slice::<QueueEntry>(&value)) {
+                            Some(Ok(entry)) => drop(rows.insert(key, entry)),
+                            Some(Err(_)) => {}
+                            None => drop(rows.remove(&key)),
                         }
-                        None => drop(rows.remove(&record.key)),
-                    },
+                    }
                 }
             }
         }

@@ -91,27 +91,42 @@ async fn mail_of_a_pool_is_sent_by_a_node_that_has_its_sources() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn queued_mail_follows_an_address_to_another_node() {
-    let (peer, mut rig) = (Peer::start(&["PIPELINING"]).await, Rig::start().await);
-    rig.route("x.example", peer.port).await;
-    rig.set_pool("default", &[(FAR, NODE)]).await;
-    let (shutdown, neighbour) = rig.boot_neighbour("node2").await;
-    for n in 0..10 {
-        rig.release(&[&format!("later{n}@x.example")], MAIL).await;
+    for shares_partition in [false, true] {
+        let (peer, mut rig) = (Peer::start(&["PIPELINING"]).await, Rig::start().await);
+        rig.route("x.example", peer.port).await;
+        let partition_of = |node: &str| rig.log().partition_of(Topic::Queue, &queue::lane_key(node));
+        let mut names = (2..).map(|n| format!("node{n}"));
+        let is_wanted = |name: &String| (partition_of(name) == partition_of(NODE)) == shares_partition;
+        let name = names.find(is_wanted).expect("a name");
+        rig.set_pool("default", &[(FAR, NODE)]).await;
+        for n in 0..10 {
+            rig.release(&[&format!("later{n}@x.example")], MAIL).await;
+        }
+        rig.wait_for("deferrals", async |rig: &Rig| count(&rig.attempts().await, Outcome::Deferred) == 10)
+            .await;
+        rig.wait_for_queue(10).await;
+        rig.set_pool("default", &[(FAR, &name)]).await;
+        peer.accept_all();
+        rig.clock.advance(MINUTE * 2);
+        let is_there = |entry: &QueueEntry| entry.node == name;
+        rig.wait_for("the move", async |rig: &Rig| {
+            rig.queue().await.iter().filter(|e| is_there(e)).count() == 10
+        })
+        .await;
+        assert_eq!(rig.queue().await.len(), 10, "in one lane");
+        let (shutdown, neighbour) = rig.boot_neighbour(&name).await;
+        rig.wait_for("all", async |rig: &Rig| count(&rig.attempts().await, Outcome::Delivered) == 10).await;
+        rig.wait_for_queue(0).await;
+        assert_eq!(peer.received().len(), 10);
+        let ehlo = format!("out.{name}.example");
+        assert!(peer.received().iter().all(|received| received.ehlo == ehlo), "{:?}", peer.received());
+        let attempts = rig.attempts().await;
+        let second = attempts.iter().filter(|attempt| attempt.number == 2 && attempt.node == name);
+        assert_eq!(second.count(), 10, "its tries count on");
+        shutdown.cancel();
+        neighbour.await.expect("no panic").expect("no error");
+        rig.stop().await;
     }
-    rig.wait_for("deferrals", async |rig: &Rig| count(&rig.attempts().await, Outcome::Deferred) == 10).await;
-    rig.wait_for_queue(10).await;
-    rig.set_pool("default", &[(FAR, "node2")]).await;
-    peer.accept_all();
-    rig.clock.advance(MINUTE * 2);
-    rig.wait_for("all", async |_: &Rig| peer.received().len() == 10).await;
-    rig.wait_for_queue(0).await;
-    assert!(peer.received().iter().all(is_of_node2), "{:?}", peer.received());
-    let attempts = rig.attempts().await;
-    let numbers = attempts.iter().filter(|attempt| attempt.node == "node2").map(|attempt| attempt.number);
-    assert_eq!(numbers.collect::<Vec<_>>(), [2; 10], "its tries count on");
-    shutdown.cancel();
-    neighbour.await.expect("no panic").expect("no error");
-    rig.stop().await;
 }
 
 async fn put(rig: &Rig, entry: &QueueEntry) {

@@ -109,7 +109,7 @@ async fn what_does_not_parse_is_counted_and_what_follows_is_judged() {
     assert_eq!(site.released().await, [envelope.id]);
     let command = async {
         while scorer.counted("undecodable") < 4 {
-            tokio::task::yield_now().await
+            tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(PATIENCE, command).await.expect("the command is passed over, too");
