@@ -12,7 +12,7 @@ use schemas::{Topic, senders::SendersView};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::{Config, LogEngine};
 use crate::log_engine;
 use crate::roles::{Role, Roles};
 
@@ -282,6 +282,7 @@ fn spawn_delivery(
 
 fn delivery_config(config: &Config, cluster_key: schemas::sealed::ClusterKey) -> delivery::Config {
     let mut out = delivery::Config::new(config.node.clone(), config.hostname.clone());
+    out.alone = matches!(config.log, LogEngine::Embedded { .. });
     out.relay_host.clone_from(&config.delivery.relay_host);
     out.dns_servers.clone_from(&config.delivery.dns_servers);
     out.smtp_port = config.delivery.smtp_port;

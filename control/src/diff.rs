@@ -188,6 +188,7 @@ mod tests {
             algorithm: schemas::settings::DkimAlgorithm::RsaSha256,
             sealed_private_key: "sealed".into(),
             public_key: "public".into(),
+            created_at: None,
         }));
         let steps = declarative(&view(&current), Vec::new());
         let keys: Vec<_> = steps.iter().map(|s| (s.entry.key.as_str(), s.entry.kind)).collect();

@@ -5,9 +5,9 @@ use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use schemas::Domain;
 use schemas::sealed::ClusterKey;
 use schemas::settings::{DkimAlgorithm, DkimKey, Setting};
+use schemas::{Domain, Timestamp};
 
 use crate::api::DnsRecord;
 
@@ -137,13 +137,20 @@ impl PrivateKey {
 
     /// The setting, with the private key sealed for it.
     #[must_use]
-    pub fn seal(&self, cluster_key: &ClusterKey, domain: &Domain, selector: &str) -> DkimKey {
+    pub fn seal(
+        &self,
+        cluster_key: &ClusterKey,
+        domain: &Domain,
+        selector: &str,
+        created_at: Option<Timestamp>,
+    ) -> DkimKey {
         DkimKey {
             domain: domain.clone(),
             selector: selector.to_owned(),
             algorithm: self.algorithm,
             sealed_private_key: cluster_key.seal(&setting_key(domain, selector), &self.pkcs8),
             public_key: self.public_key.clone(),
+            created_at,
         }
     }
 }
@@ -157,6 +164,7 @@ pub fn setting_key(domain: &Domain, selector: &str) -> String {
         algorithm: DkimAlgorithm::RsaSha256,
         sealed_private_key: String::new(),
         public_key: String::new(),
+        created_at: None,
     };
     Setting::DkimKey(blank).key()
 }
@@ -243,7 +251,7 @@ mod tests {
         let cluster_key = cluster_key();
         for kind in [NewKey::Rsa2048, NewKey::Ed25519] {
             let made = PrivateKey::generate(kind).unwrap();
-            let key = made.seal(&cluster_key, &domain(), "s1");
+            let key = made.seal(&cluster_key, &domain(), "s1", None);
             let opened = cluster_key.open("dkim_key/customer.example/s1", &key.sealed_private_key).unwrap();
             let again = PrivateKey::from_pem(&pem("PRIVATE KEY", &opened)).unwrap();
             assert_eq!((again.public_key(), again.algorithm()), (made.public_key(), kind.algorithm()));
@@ -253,7 +261,7 @@ mod tests {
 
     #[test]
     fn the_record_can_be_pasted_into_a_zone() {
-        let key = PrivateKey::generate(NewKey::Rsa2048).unwrap().seal(&cluster_key(), &domain(), "s1");
+        let key = PrivateKey::generate(NewKey::Rsa2048).unwrap().seal(&cluster_key(), &domain(), "s1", None);
         assert_eq!(bits(&key), Some(2048));
         let record = dns_record(&key);
         assert_eq!(record.name, "s1._domainkey.customer.example");

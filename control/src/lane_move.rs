@@ -165,7 +165,8 @@ fn take_row(lane: &mut Lane, row: Record, node: &str) {
 /// What takes an entry out of one lane and puts it into another. Where both are in one partition its key is written over,
 /// and a tombstone would take it out of both.
 fn moves(key: Bytes, entry: QueueEntry, from: &str, to: &str, same_partition: bool) -> Vec<NewRecord> {
-    let entry = QueueEntry { node: to.to_owned(), ..entry };
+    // It is told of the move, and keeps what it was given.
+    let entry = QueueEntry { node: to.to_owned(), passed_on_at: None, moved: true, ..entry };
     let Ok(value) = serde_json::to_vec(&entry) else { return Vec::new() }; // text and numbers: nothing of it can fail
     let mut records = vec![NewRecord::new(Topic::Queue, queue::lane_key(to), key.clone(), value)];
     if !same_partition {
@@ -186,7 +187,8 @@ mod tests {
         assert_eq!(records.len(), 2);
         let there: QueueEntry =
             serde_json::from_slice(records[0].value.as_deref().expect("a value")).expect("an entry");
-        assert_eq!(there, QueueEntry { node: "b".into(), ..entry.clone() }, "nothing else changes");
+        let expected = QueueEntry { node: "b".into(), moved: true, ..entry.clone() };
+        assert_eq!(there, expected, "nothing else changes");
         assert!(records[1].value.is_none() && records[0].key == records[1].key);
         assert_ne!(records[0].partitioning, records[1].partitioning);
         assert_eq!(moves("key".into(), entry, "a", "b", true).len(), 1, "no tombstone behind it");

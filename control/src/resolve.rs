@@ -1,6 +1,7 @@
 //! From what a file asks for to the settings that will stand: passwords compared and hashed, keys made and sealed. What
 //! already stands and still fits is kept as it is, so that applying a file twice changes nothing.
 
+use schemas::Timestamp;
 use schemas::sealed::ClusterKey;
 use schemas::settings::{DkimKey, OutgoingUser, Setting, SettingsView, UserAuth};
 
@@ -14,7 +15,10 @@ use crate::settings_file::{KeySource, Password, Wanted, WantedKey};
 pub enum Mode<'a> {
     /// A plan: what would be made is left out.
     Plan,
-    Apply(&'a ClusterKey),
+    Apply {
+        cluster_key: &'a ClusterKey,
+        now: Timestamp,
+    },
 }
 
 /// Stands where a plan has no secret yet.
@@ -71,7 +75,7 @@ fn hashed(
         (Password::Hash(hash), _, _) => hash.clone(),
         (Password::Plain(plain), Some(stored), _) if password::verifies(plain, stored) => stored.clone(),
         (Password::Plain(_), _, Mode::Plan) => NOT_MADE.into(),
-        (Password::Plain(plain), _, Mode::Apply(_)) => password::hash(plain)?,
+        (Password::Plain(plain), _, Mode::Apply { .. }) => password::hash(plain)?,
     };
     let UserAuth::Password { login, .. } = &user.auth else { return Ok(user.clone()) };
     let auth = UserAuth::Password { login: login.clone(), password_hash: hash };
@@ -90,24 +94,25 @@ fn dkim_key(wanted: &WantedKey, current: &SettingsView, mode: Mode<'_>) -> Resul
     if let Some(key) = stored.filter(keep) {
         return Ok(key.clone());
     }
-    match (mode, &wanted.source) {
-        (Mode::Plan, source) => Ok(DkimKey {
+    let Mode::Apply { cluster_key, now } = mode else {
+        return Ok(DkimKey {
             domain: wanted.domain.clone(),
             selector: wanted.selector.clone(),
             algorithm: wanted.algorithm(),
             sealed_private_key: NOT_MADE.into(),
-            public_key: match source {
+            public_key: match &wanted.source {
                 KeySource::Generate { .. } => NOT_MADE.into(),
                 KeySource::File(key) => key.public_key().to_owned(),
             },
-        }),
-        (Mode::Apply(cluster_key), KeySource::File(key)) => {
-            Ok(key.seal(cluster_key, &wanted.domain, &wanted.selector))
-        }
-        (Mode::Apply(cluster_key), KeySource::Generate { kind }) => {
-            let key = PrivateKey::generate(*kind).map_err(Error::Internal)?;
-            Ok(key.seal(cluster_key, &wanted.domain, &wanted.selector))
-        }
+            created_at: None,
+        });
+    };
+    // One that takes the place of another signs when that one did.
+    let created_at = stored.map_or(Some(now), |key| key.created_at);
+    let seal = |key: &PrivateKey| key.seal(cluster_key, &wanted.domain, &wanted.selector, created_at);
+    match &wanted.source {
+        KeySource::File(key) => Ok(seal(key)),
+        KeySource::Generate { kind } => Ok(seal(&PrivateKey::generate(*kind).map_err(Error::Internal)?)),
     }
 }
 
@@ -115,7 +120,7 @@ fn dkim_key(wanted: &WantedKey, current: &SettingsView, mode: Mode<'_>) -> Resul
 fn opens(key: &DkimKey, mode: Mode<'_>) -> bool {
     match mode {
         Mode::Plan => true,
-        Mode::Apply(cluster_key) => {
+        Mode::Apply { cluster_key, .. } => {
             let purpose = Setting::DkimKey(key.clone()).key();
             cluster_key.open(&purpose, &key.sealed_private_key).is_ok()
         }

@@ -72,7 +72,11 @@ impl SettingsWriter {
             ));
         }
         let cluster_key = self.cluster_key.clone();
-        let steps = blocking(move || steps_of(&request.file, &current, Mode::Apply(&cluster_key))).await?;
+        let now = self.clock.now();
+        let steps = blocking(move || {
+            steps_of(&request.file, &current, Mode::Apply { cluster_key: &cluster_key, now })
+        })
+        .await?;
         self.write(by, steps, &mut last_written).await
     }
 

@@ -1,17 +1,16 @@
 //! One try at a group of recipients: connects, or uses the connection there is, and sends until everybody has a reply.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::Instant;
 
 use schemas::SmtpReply;
 
 use crate::client::{self, Connection, Failure, Mail, Opening, Sent, Timeouts};
 use crate::content::Outgoing;
-use crate::dns::Server;
+use crate::dns::{Server, is_no_address};
 use crate::egress::Source;
 use crate::outcome::local;
-use crate::site::{Job, Shared, SiteLane, Tried};
+use crate::site::{Ended, Job, Shared, SiteLane, Tried};
 use crate::transaction;
 
 /// Tries `job`. What is left in `connection` may be used again.
@@ -20,23 +19,11 @@ pub(crate) async fn attempt(
     lane: &SiteLane,
     shared: &Shared,
     connection: &mut Option<Box<Connection>>,
-) -> Tried {
+) -> Ended {
     let began = Instant::now();
-    let mut tried = Tried {
-        key: job.key.clone(),
-        message: Arc::clone(&job.message),
-        replies: Vec::new(),
-        duration: std::time::Duration::ZERO,
-        server: None,
-        ehlo: ehlo_name(&lane.source, shared).await,
-        source: lane.source.clone(),
-        tls: None,
-        tls_note: None,
-        signatures: Vec::new(),
-        peer_reports: false,
-    };
-    tried.replies = match job.message.outgoing(&shared.press).await {
-        Err(reply) => job.recipients.iter().map(|index| (*index, reply.clone(), true)).collect(),
+    let mut tried = Tried::beginning(&job, ehlo_name(&job.source, shared).await);
+    let delivered = match job.message.outgoing(&shared.press).await {
+        Err(reply) => Ok(all(Replies::new(), &job.recipients, &reply, true)),
         Ok(outgoing) => {
             tried.signatures.clone_from(&outgoing.signatures);
             deliver(&job, outgoing, lane, shared, connection, &mut tried).await
@@ -44,8 +31,29 @@ pub(crate) async fn attempt(
     };
     tried.duration = began.elapsed();
     shared.metrics.attempt_seconds.observe(tried.duration.as_secs_f64());
-    tried
+    match delivered {
+        Ok(replies) => Ended::Tried(Box::new(Tried { replies, ..tried })),
+        Err(NoConnection(failure)) => {
+            tried.replies = all(Replies::new(), &job.recipients, &failure.reply, failure.local);
+            without_connection(job, tried, &failure)
+        }
+    }
 }
+
+/// Nobody took a connection: from the other source, if there is one, somebody may.
+fn without_connection(job: Job, tried: Tried, failure: &Failure) -> Ended {
+    match (job.other, job.failed) {
+        (Some(source), _) => {
+            Ended::PassedOn(Box::new(Job { source, other: None, failed: Some(Box::new(tried)), ..job }))
+        }
+        // That there is nothing to connect to from here says less than what came of the try before.
+        (None, Some(first)) if failure.local && is_no_address(&failure.reply) => Ended::Tried(first),
+        (None, _) => Ended::Tried(Box::new(tried)),
+    }
+}
+
+/// Nothing was sent and nobody has a reply: no server took a connection.
+struct NoConnection(Failure);
 
 /// Per recipient the reply, and whether it is ours.
 type Replies = Vec<(u32, SmtpReply, bool)>;
@@ -58,7 +66,7 @@ async fn deliver(
     shared: &Shared,
     connection: &mut Option<Box<Connection>>,
     tried: &mut Tried,
-) -> Replies {
+) -> Result<Replies, NoConnection> {
     let envelope = &job.message.judged.envelope;
     let mut done = Replies::with_capacity(job.recipients.len());
     let mut left = job.recipients.clone();
@@ -67,11 +75,14 @@ async fn deliver(
     while !left.is_empty() {
         let used_before = connection.is_some();
         if connection.is_none() {
-            match connect(lane, shared, tried, &dropped_us.servers).await {
+            match connect(lane, shared, tried, job.other.is_some(), &dropped_us.servers).await {
                 Ok(opened) => *connection = Some(opened),
                 Err(failure) => {
-                    let (reply, is_local) = dropped_us.reply.unwrap_or((failure.reply, failure.local));
-                    return all(done, &left, &reply, is_local);
+                    let (reply, local) = dropped_us.reply.unwrap_or((failure.reply, failure.local));
+                    if done.is_empty() {
+                        return Err(NoConnection(Failure { reply, local, ..failure }));
+                    }
+                    return Ok(all(done, &left, &reply, local));
                 }
             }
         }
@@ -91,7 +102,7 @@ async fn deliver(
         let outgoing = if peer.eight_bit_mime { original } else { converted.as_ref().unwrap_or(original) };
         tried.signatures.clone_from(&outgoing.signatures);
         if let Some(refusal) = transaction::refusal(envelope, outgoing, peer) {
-            return all(done, &left, &refusal, true);
+            return Ok(all(done, &left, &refusal, true));
         }
         let batch: Vec<u32> =
             left.iter().copied().take(shared.press.config.recipients_per_transaction.max(1)).collect();
@@ -120,10 +131,10 @@ async fn deliver(
         let broken = sent.replies.iter().find(|(_, is_local)| *is_local).cloned();
         settle(&mut done, &mut left, &batch, sent);
         if let Some((reply, is_local)) = broken {
-            return all(done, &left, &reply, is_local);
+            return Ok(all(done, &left, &reply, is_local));
         }
     }
-    done
+    Ok(done)
 }
 
 /// Servers that took the connection and ended it before any content: the next one is asked (RFC 5321 5.1).
@@ -192,13 +203,14 @@ async fn connect(
     lane: &SiteLane,
     shared: &Shared,
     tried: &mut Tried,
+    has_other: bool,
     but: &[SocketAddr],
 ) -> Result<Box<Connection>, Failure> {
     let now = shared.press.clock.now();
     if let Some((_, why)) = lane.down().as_ref().filter(|(until, _)| now < *until) {
         return Err(why.clone());
     }
-    let found = shared.press.dns.servers(&lane.target, lane.source.ip).await;
+    let found = shared.press.dns.servers(&lane.target, lane.source.ip, has_other).await;
     let servers = found.map_err(|reply| Failure { reply, local: true, tls: false })?;
     let mut last = None;
     for server in servers.into_iter().filter(|server| !but.contains(&server.address)) {

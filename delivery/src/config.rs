@@ -11,6 +11,8 @@ use crate::RetrySchedule;
 #[derive(Clone, Debug)]
 pub struct Config {
     pub node: String,
+    /// No other node shares the log: what another one should send would wait for ever.
+    pub alone: bool,
     /// Our name in trace fields, and in EHLO where the egress source has none.
     pub hostname: String,
     /// `host:port` that everything goes to, in place of MX: staging only.
@@ -58,6 +60,7 @@ impl Config {
     pub fn new(node: String, hostname: String) -> Self {
         Config {
             node,
+            alone: false,
             hostname,
             relay_host: None,
             dns_servers: Vec::new(),

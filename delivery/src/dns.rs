@@ -10,13 +10,15 @@ use hickory_resolver::net::NetError;
 use hickory_resolver::proto::rr::RData;
 use mail_auth::MessageAuthenticator;
 use rand::seq::SliceRandom;
-use schemas::{Domain, SmtpReply};
+use schemas::{Domain, EnhancedCode, SmtpReply};
 
 use crate::outcome::local;
 use crate::{Config, Error};
 
 /// Servers tried for one site.
 const MAX_ADDRESSES: usize = 8;
+/// Names of servers that are looked up for one site.
+const MAX_HOSTS: usize = 20;
 /// How long the name of one of our own addresses is believed, and how long its absence.
 const PTR_KEPT: Duration = Duration::from_secs(3600);
 const NO_PTR_KEPT: Duration = Duration::from_secs(300);
@@ -66,33 +68,42 @@ impl Dns {
         &self.authenticator
     }
 
-    /// The servers of a site, in the order to try them; only those that `source` can reach.
+    /// The servers of a site, in the order to try them; only those that `source` can reach. `has_other`: another source
+    /// reaches the other address family, so there are none when the best servers have no address of this one.
     ///
     /// # Errors
     /// A reply of ours: permanent when the domain takes no mail, transient when DNS does not answer.
-    pub async fn servers(&self, site: &str, source: Option<IpAddr>) -> Result<Vec<Server>, SmtpReply> {
+    pub async fn servers(
+        &self,
+        site: &str,
+        source: Option<IpAddr>,
+        has_other: bool,
+    ) -> Result<Vec<Server>, SmtpReply> {
         let mut servers = if let Some((host, port)) = crate::route::host_and_port(site) {
-            self.addresses(host, port).await?
+            in_turn(self.addresses(host, port).await?, source)
         } else if let Some(ip) = Domain::parse(site).ok().and_then(|domain| domain.literal_ip()) {
-            vec![Server { name: site.to_owned(), address: SocketAddr::new(ip, self.smtp_port) }]
+            let server = Server { name: site.to_owned(), address: SocketAddr::new(ip, self.smtp_port) };
+            in_turn(vec![server], source)
         } else {
-            self.mx_servers(site).await?
+            self.mx_servers(site, source, has_other).await?
         };
-        if let Some(source) = source {
-            servers.retain(|server| server.address.is_ipv4() == source.is_ipv4());
-        }
         servers.truncate(MAX_ADDRESSES);
         if servers.is_empty() {
             return Err(local(
                 451,
-                (4, 4, 4),
+                NO_ADDRESS,
                 format!("No server of {site} has an address that can be reached from here"),
             ));
         }
         Ok(servers)
     }
 
-    async fn mx_servers(&self, domain: &str) -> Result<Vec<Server>, SmtpReply> {
+    async fn mx_servers(
+        &self,
+        domain: &str,
+        source: Option<IpAddr>,
+        has_other: bool,
+    ) -> Result<Vec<Server>, SmtpReply> {
         let mut hosts = match self.authenticator.resolver().mx_lookup(absolute(domain)).await {
             Ok(lookup) => mx_hosts(lookup.answers()),
             Err(error) if error.is_nx_domain() => {
@@ -111,10 +122,10 @@ impl Dns {
         if hosts.is_empty() {
             // No MX: the domain's own address (RFC 5321 5.1).
             return match self.addresses(domain, self.smtp_port).await {
-                Err(reply) if reply.enhanced == Some(schemas::EnhancedCode(4, 4, 4)) => {
+                Err(reply) if is_no_address(&reply) => {
                     Err(local(550, (5, 1, 2), format!("The domain {domain} has neither MX nor address")))
                 }
-                other => other,
+                other => other.map(|found| in_turn(found, source)),
             };
         }
         if let Some((ours, _)) = hosts.iter().find(|(_, name)| name.eq_ignore_ascii_case(&self.hostname)) {
@@ -128,29 +139,37 @@ impl Dns {
                 ));
             }
         }
-        self.addresses_of_all(domain, &hosts).await
+        hosts.truncate(MAX_HOSTS);
+        self.addresses_of_all(domain, &hosts, source, has_other).await
     }
 
     async fn addresses_of_all(
         &self,
         domain: &str,
         hosts: &[(u16, String)],
+        source: Option<IpAddr>,
+        has_other: bool,
     ) -> Result<Vec<Server>, SmtpReply> {
         let mut servers = Vec::new();
-        let mut problem = None;
-        for (_, host) in hosts {
-            if servers.len() >= MAX_ADDRESSES {
+        let (mut problem, mut any) = (None, false);
+        for equals in hosts.chunk_by(|a, b| a.0 == b.0) {
+            let mut found = Vec::new();
+            for (_, host) in equals {
+                match self.addresses(host, self.smtp_port).await {
+                    Ok(of_host) => found.extend(of_host),
+                    Err(reply) => problem = Some(reply),
+                }
+            }
+            any |= !found.is_empty();
+            servers.extend(in_turn(found, source));
+            if servers.len() >= MAX_ADDRESSES || (has_other && any && servers.is_empty()) {
                 break;
             }
-            match self.addresses(host, self.smtp_port).await {
-                Ok(found) => servers.extend(found),
-                Err(reply) => problem = Some(reply),
-            }
         }
-        match (servers.is_empty(), problem) {
-            (false, _) => Ok(servers),
-            (true, Some(reply)) if reply.enhanced != Some(schemas::EnhancedCode(4, 4, 4)) => Err(reply),
-            (true, _) => Err(local(451, (4, 4, 4), format!("No MX of {domain} has an address"))),
+        match (any, problem) {
+            (true, _) => Ok(servers),
+            (false, Some(reply)) if !is_no_address(&reply) => Err(reply),
+            (false, _) => Err(local(451, NO_ADDRESS, format!("No MX of {domain} has an address"))),
         }
     }
 
@@ -176,7 +195,7 @@ impl Dns {
         match (found.is_empty(), problem) {
             (false, _) => Ok(found),
             (true, Some(reply)) => Err(reply),
-            (true, None) => Err(local(451, (4, 4, 4), format!("{host} has no address"))),
+            (true, None) => Err(local(451, NO_ADDRESS, format!("{host} has no address"))),
         }
     }
 
@@ -207,6 +226,32 @@ impl Dns {
             }
             _ => None,
         })
+    }
+}
+
+/// Unable to route (RFC 3463 3.5).
+const NO_ADDRESS: (u8, u16, u16) = (4, 4, 4);
+
+/// Whether a reply of [`Dns::servers`] says that there is no server to connect to from that source.
+pub(crate) fn is_no_address(reply: &SmtpReply) -> bool {
+    let (class, subject, detail) = NO_ADDRESS;
+    reply.enhanced == Some(EnhancedCode(class, subject, detail))
+}
+
+/// Servers of one preference as `source` reaches them, the two address families in turn: whichever is broken, the other
+/// comes soon.
+fn in_turn(found: Vec<Server>, source: Option<IpAddr>) -> Vec<Server> {
+    let is_reached = |server: &Server| source.is_none_or(|ip| ip.is_ipv4() == server.address.is_ipv4());
+    let (v4, v6): (Vec<_>, Vec<_>) =
+        found.into_iter().filter(is_reached).partition(|server| server.address.is_ipv4());
+    let (mut v4, mut v6) = (v4.into_iter(), v6.into_iter());
+    let mut servers = Vec::new();
+    loop {
+        let pair = [v6.next(), v4.next()];
+        if pair == [None, None] {
+            return servers;
+        }
+        servers.extend(pair.into_iter().flatten());
     }
 }
 

@@ -63,15 +63,8 @@ pub fn recipients<'a>(
     peer_reports: bool,
 ) -> Vec<&'a RecipientResult> {
     let envelope = &judged.envelope;
-    let judged_spam = matches!(
-        judged.message.classification,
-        Classification::Spam
-            | Classification::ForwardedSpam
-            | Classification::Phishing
-            | Classification::ObserveOnly
-    );
     // Never a DSN for a DSN, nor for mail of our own, nor backscatter for what was judged to be spam.
-    if envelope.reverse_path.is_null() || envelope.origin.is_some() || judged_spam {
+    if envelope.reverse_path.is_null() || envelope.origin.is_some() || is_abuse(judged) {
         return Vec::new();
     }
     let wants = |result: &&RecipientResult| {
@@ -88,6 +81,18 @@ pub fn recipients<'a>(
     attempt.recipients.iter().filter(wants).collect()
 }
 
+/// Whether its reverse-path is not to be believed: it was judged to be spam or worse, and no person said otherwise.
+fn is_abuse(judged: &Judged) -> bool {
+    let message = &judged.message;
+    let classification = match message.classification {
+        // Before it was written down what for, it may have been anything.
+        Classification::ObserveOnly => message.observed_as.unwrap_or(Classification::Spam),
+        other => other,
+    };
+    judged.released_by.is_none()
+        && (classification.is_abuse() || classification == Classification::ForwardedSpam)
+}
+
 /// Recipients of one DSN: what fits into a record, with their replies. More recipients, more DSNs.
 pub const MAX_RECIPIENTS: usize = 250;
 
@@ -99,6 +104,8 @@ pub struct Report<'a> {
     pub judged: &'a Judged,
     pub attempt: &'a Attempt,
     pub recipients: &'a [&'a RecipientResult],
+    /// When the tries end, of what is still being tried.
+    pub retried_until: Option<Timestamp>,
     /// The message as it came.
     pub raw: &'a [u8],
     pub hostname: &'a str,
@@ -212,8 +219,14 @@ fn status_part(report: &Report<'_>) -> String {
             out.push_str(&format!("Diagnostic-Code: X-Mailweir; {}\r\n", diagnostic(result)));
         }
         out.push_str(&format!("Last-Attempt-Date: {}\r\n", report.attempt.at.rfc5322()));
-        if let Some(until) = result.next_attempt.filter(|_| report.kind == Kind::Delayed) {
-            out.push_str(&format!("X-Mailweir-Next-Attempt: {}\r\n", until.rfc5322()));
+        if report.kind == Kind::Delayed {
+            // For delays alone (RFC 3464 2.3.9).
+            if let Some(until) = report.retried_until {
+                out.push_str(&format!("Will-Retry-Until: {}\r\n", until.rfc5322()));
+            }
+            if let Some(next) = result.next_attempt {
+                out.push_str(&format!("X-Mailweir-Next-Attempt: {}\r\n", next.rfc5322()));
+            }
         }
     }
     out

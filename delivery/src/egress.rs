@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use schemas::MessageId;
-use schemas::settings::{EgressPool, SettingsView};
+use schemas::settings::{EgressPool, EgressSource, SettingsView};
 
 /// The source of a message.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -15,41 +15,77 @@ pub struct Source {
     pub pool: Option<String>,
 }
 
-/// The source in the wanted pool, else in the pool `default`, else the node's primary address. Weighted, and the same for
-/// the same message as long as the pool stays as it is.
+/// Where a message leaves from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Choice {
+    Here {
+        source: Source,
+        /// Of the same pool and the other address family, for targets that `source` does not reach.
+        other: Option<Source>,
+    },
+    /// Sources of its pool are on other nodes alone; this one shall send it.
+    Elsewhere { node: String, pool: String },
+    /// Its pool has no source anywhere.
+    Nowhere { pool: String },
+}
+
+/// The pool used where none is set.
+const DEFAULT_POOL: &str = "default";
+
+/// A source of the wanted pool, of the pool `default` when none is wanted, and the node's primary address when there is no
+/// such. Weighted, and the same for the same message as long as the pool stays as it is. Never one of another pool: mail
+/// that was kept apart is not mixed because an address is missing.
 #[must_use]
 pub fn choose(
     settings: &SettingsView,
     node: &str,
     wanted_pool: Option<&str>,
     message_id: MessageId,
-) -> Source {
-    let primary = Source { ip: None, ehlo: None, pool: None };
-    let pools = [wanted_pool, Some("default")].into_iter().flatten().filter_map(|name| settings.pool(name));
-    pools.map(|pool| in_pool(settings, node, pool, message_id)).find_map(|found| found).unwrap_or(primary)
+) -> Choice {
+    let name = wanted_pool.unwrap_or(DEFAULT_POOL);
+    match settings.pool(name) {
+        Some(pool) => in_pool(settings, node, pool, message_id),
+        None if wanted_pool.is_none() => {
+            Choice::Here { source: Source { ip: None, ehlo: None, pool: None }, other: None }
+        }
+        None => Choice::Nowhere { pool: name.to_owned() },
+    }
 }
 
-fn in_pool(settings: &SettingsView, node: &str, pool: &EgressPool, message_id: MessageId) -> Option<Source> {
-    let ours: Vec<_> = pool
+type Weighted<'a> = (&'a EgressSource, u64);
+
+fn in_pool(settings: &SettingsView, node: &str, pool: &EgressPool, message_id: MessageId) -> Choice {
+    let all: Vec<Weighted<'_>> = pool
         .sources
         .iter()
         .filter_map(|weighted| Some((settings.source(weighted.ip)?, u64::from(weighted.weight))))
-        .filter(|(source, weight)| source.node == node && *weight > 0)
         .collect();
-    let total: u64 = ours.iter().map(|(_, weight)| weight).sum();
-    if total == 0 {
-        return None;
-    }
-    let mut point = hash(message_id) % total;
-    for (source, weight) in ours {
-        if point < weight {
-            return Some(Source {
-                ip: Some(source.ip),
-                ehlo: source.ehlo.clone(),
-                pool: Some(pool.name.clone()),
-            });
+    let ours: Vec<Weighted<'_>> = all.iter().copied().filter(|(source, _)| source.node == node).collect();
+    let source =
+        |of: &EgressSource| Source { ip: Some(of.ip), ehlo: of.ehlo.clone(), pool: Some(pool.name.clone()) };
+    // The two points must not hang together, or some sources would be chosen together always and others never.
+    let point = hash(message_id);
+    let second_point = point >> 32;
+    let Some(first) = pick(&ours, point) else {
+        return match pick(&all, second_point) {
+            Some(of) => Choice::Elsewhere { node: of.node.clone(), pool: pool.name.clone() },
+            None => Choice::Nowhere { pool: pool.name.clone() },
+        };
+    };
+    let others: Vec<Weighted<'_>> =
+        ours.iter().copied().filter(|(of, _)| of.ip.is_ipv4() != first.ip.is_ipv4()).collect();
+    Choice::Here { source: source(first), other: pick(&others, second_point).map(source) }
+}
+
+/// The source at a point of the circle that the weights divide; none when they have no weight.
+fn pick<'a>(among: &[Weighted<'a>], point: u64) -> Option<&'a EgressSource> {
+    let total: u64 = among.iter().map(|(_, weight)| weight).sum();
+    let mut left = point.checked_rem(total)?;
+    for (source, weight) in among {
+        if left < *weight {
+            return Some(source);
         }
-        point -= weight;
+        left -= weight;
     }
     None
 }
@@ -64,8 +100,10 @@ fn hash(message_id: MessageId) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use schemas::Timestamp;
-    use schemas::settings::{EgressSource, Setting, WeightedSource};
+    use schemas::settings::{Setting, WeightedSource};
 
     use super::*;
 
@@ -78,37 +116,76 @@ mod tests {
         view
     }
 
+    fn source(ip: &str, node: &str) -> Setting {
+        Setting::EgressSource(EgressSource { node: node.into(), ip: ip.parse().unwrap(), ehlo: None })
+    }
+
+    fn pool(name: &str, members: &[(&str, u32)]) -> Setting {
+        let weighted =
+            |(ip, weight): &(&str, u32)| WeightedSource { ip: ip.parse().unwrap(), weight: *weight };
+        Setting::EgressPool(EgressPool { name: name.into(), sources: members.iter().map(weighted).collect() })
+    }
+
+    /// How often each is chosen, out of 4,000 messages: source, other, node.
+    fn counts(view: &SettingsView, node: &str, wanted: &str) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        let ip = |source: Source| source.ip.map_or_else(String::new, |ip| ip.to_string());
+        for n in 0..4000 {
+            let id = MessageId::derived(&n.to_string(), Timestamp(0));
+            let chosen = match choose(view, node, Some(wanted), id) {
+                Choice::Here { source, other } => {
+                    format!("{} {}", ip(source), other.map(ip).unwrap_or_default())
+                }
+                Choice::Elsewhere { node, .. } => node,
+                Choice::Nowhere { pool } => panic!("{pool} is there"),
+            };
+            *counts.entry(chosen.trim_end().to_owned()).or_default() += 1;
+        }
+        counts
+    }
+
     #[test]
-    fn weights_nodes_and_fallbacks() {
-        let ip = |n: u8| IpAddr::from([127, 0, 0, n]);
-        let source = |n: u8, node: &str| {
-            Setting::EgressSource(EgressSource { node: node.into(), ip: ip(n), ehlo: None })
-        };
-        let pool = |name: &str, members: &[(u8, u32)]| {
-            let sources =
-                members.iter().map(|(n, weight)| WeightedSource { ip: ip(*n), weight: *weight }).collect();
-            Setting::EgressPool(EgressPool { name: name.into(), sources })
-        };
+    fn weights_and_nodes_count() {
         let view = settings(&[
-            source(2, "a"),
-            source(3, "a"),
-            source(4, "b"),
-            pool("bulk", &[(2, 1), (3, 3)]),
-            pool("far", &[(4, 1)]),
-            pool("default", &[(2, 1)]),
+            source("127.0.0.2", "a"),
+            source("127.0.0.3", "a"),
+            source("127.0.0.4", "b"),
+            source("127.0.0.5", "c"),
+            pool("bulk", &[("127.0.0.2", 1), ("127.0.0.3", 3)]),
+            pool("far", &[("127.0.0.4", 1), ("127.0.0.5", 3)]),
         ]);
-        let counts = (0..4000).fold([0; 2], |mut counts, n| {
-            let chosen = choose(&view, "a", Some("bulk"), MessageId::derived(&n.to_string(), Timestamp(0)));
-            counts[usize::from(chosen.ip == Some(ip(3)))] += 1;
-            counts
-        });
-        assert!((800..1200).contains(&counts[0]), "{counts:?}");
+        let bulk = counts(&view, "a", "bulk");
+        assert!((800..1200).contains(&bulk["127.0.0.2"]), "{bulk:?}");
+        let far = counts(&view, "a", "far");
+        assert!((800..1200).contains(&far["b"]) && far["b"] + far["c"] == 4000, "{far:?}");
+        assert_eq!(counts(&view, "b", "far")["127.0.0.4"], 4000, "a node that has one sends itself");
+    }
+
+    /// The order of the pool is one that makes the low bits of both choices the same.
+    #[test]
+    fn the_other_family_is_chosen_by_weight_too() {
+        let all = ["127.0.0.2", "::1", "127.0.0.3", "::2"];
+        let mut records: Vec<Setting> = all.map(|ip| source(ip, "a")).into();
+        records.push(pool("mixed", &all.map(|ip| (ip, 1))));
+        let mixed = counts(&settings(&records), "a", "mixed");
+        assert_eq!(mixed.len(), 8, "each v4 with each v6, both ways: {mixed:?}");
+        assert!(mixed.values().all(|n| (400..600).contains(n)), "{mixed:?}");
+    }
+
+    #[test]
+    fn no_other_pool_stands_in() {
         let id = MessageId::derived("x", Timestamp(0));
-        assert_eq!(
-            choose(&view, "a", Some("far"), id).ip,
-            Some(ip(2)),
-            "no source of this node: the default pool"
-        );
-        assert_eq!(choose(&settings(&[]), "a", Some("far"), id).ip, None);
+        let view = settings(&[source("127.0.0.2", "a"), pool("default", &[("127.0.0.2", 1)])]);
+        let nowhere = Choice::Nowhere { pool: "far".into() };
+        assert_eq!(choose(&view, "a", Some("far"), id), nowhere);
+        let lost = settings(&[pool("far", &[("127.0.0.9", 1)])]);
+        assert_eq!(choose(&lost, "a", Some("far"), id), nowhere, "its sources are gone");
+        assert_eq!(choose(&settings(&[]), "a", Some("far"), id), nowhere);
+        let ip = |choice| match choice {
+            Choice::Here { source, .. } => source.ip,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(ip(choose(&view, "a", None, id)), Some(IpAddr::from([127, 0, 0, 2])));
+        assert_eq!(ip(choose(&settings(&[]), "a", None, id)), None, "nothing is set: the primary address");
     }
 }

@@ -1,5 +1,7 @@
 //! What an operator asks of the lane: retry, hold, resume, remove, re-route.
 
+use std::time::Duration;
+
 use eventlog::NewRecord;
 use schemas::attempt::{Attempt, AttemptCause, Outcome, RecipientResult};
 use schemas::commands::{Action, Command, QueueSelect};
@@ -11,6 +13,10 @@ use crate::lane::{Lane, State};
 use crate::outcome::local;
 use crate::records;
 use crate::site::Key;
+
+/// How far the clocks of two nodes may be apart. A command is for what was queued when it was given; one that is read again
+/// much later, because its offset was forgotten, must not touch what was queued since.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
 
 /// What carrying out a command writes. The lane is changed already; the records must be committed.
 pub(crate) struct Carried {
@@ -48,8 +54,10 @@ pub(crate) fn carry_out(
     if for_node != node {
         return None;
     }
+    let newest = command.at.plus(CLOCK_TOLERANCE);
+    let is_meant = |entry: &QueueEntry| entry.queued_at <= newest && select.selects(entry);
     let keys: Vec<Key> =
-        lane.keys().filter(|(_, entry)| select.selects(entry)).map(|(key, _)| key.clone()).collect();
+        lane.keys().filter(|(_, entry)| is_meant(entry)).map(|(key, _)| key.clone()).collect();
     let mut outputs = Vec::new();
     let (mut acted, mut too_late) = (0, 0);
     for key in keys {
@@ -99,7 +107,7 @@ fn changed(action: &Action, mut entry: QueueEntry, now: Timestamp) -> Option<Que
             if entry.held {
                 entry.held = false;
                 entry.next_attempt = now;
-                entry.expires_at = entry.expires_at.max(now.plus(std::time::Duration::from_secs(24 * 3600)));
+                entry.expires_at = entry.expires_at.max(now.plus(Duration::from_secs(24 * 3600)));
             }
         }
         Action::QueueReroute { route, .. } => {
@@ -163,4 +171,30 @@ fn reply(
     Some(
         NewRecord::new(Topic::Replies, command.id.clone(), command.id.clone(), value).in_partition(partition),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use schemas::MessageId;
+
+    use super::*;
+
+    #[test]
+    fn what_was_queued_after_the_command_is_not_meant() {
+        let sample = include_str!("../../schemas/golden/queue/entry.json");
+        let mut entry: QueueEntry = serde_json::from_str(sample).expect("an entry");
+        let (mut lane, given_at) = (Lane::default(), Timestamp(1_000_000_000));
+        for (n, seconds_after) in [(1, 0), (2, 30), (3, 61)] {
+            entry.message.id = MessageId::derived(&n.to_string(), given_at);
+            entry.queued_at = given_at.plus(Duration::from_secs(seconds_after));
+            lane.put(entry.clone(), State::Resting);
+        }
+        let action = Action::QueueRemove { node: entry.node.clone(), select: QueueSelect::default() };
+        let command =
+            Command { id: "c".into(), by: "root".into(), at: given_at, reply_partition: None, action };
+        let late = given_at.plus(Duration::from_secs(30 * 24 * 3600));
+        assert!(carry_out(&mut lane, &command, &entry.node, late, 1).is_some());
+        let left: Vec<MessageId> = lane.keys().map(|(key, _)| key.0).collect();
+        assert_eq!(left, [entry.message.id], "a clock may be a little ahead, no more");
+    }
 }

@@ -24,6 +24,10 @@ pub struct Metrics {
     pub tls_sessions: Counter,
     pub attempt_seconds: Histogram,
     pub delivery_seconds: Histogram,
+    /// Records that did not parse and were passed over.
+    pub undecodable: Counter,
+    /// Tries put off because the pool has no source that they could leave from.
+    pub pool_without_source: Counter,
 }
 
 impl Metrics {
@@ -38,6 +42,8 @@ impl Metrics {
             tls_sessions: Counter::default(),
             attempt_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 18)),
             delivery_seconds: Histogram::new(exponential_buckets(0.005, 2.0, 24)),
+            undecodable: Counter::default(),
+            pool_without_source: Counter::default(),
         };
         registry.register(
             "mailweir_delivery_recipients",
@@ -83,6 +89,16 @@ impl Metrics {
             "mailweir_delivery_seconds",
             "From accepted to delivered",
             metrics.delivery_seconds.clone(),
+        );
+        registry.register(
+            "mailweir_delivery_undecodable",
+            "Records that do not parse and were passed over",
+            metrics.undecodable.clone(),
+        );
+        registry.register(
+            "mailweir_delivery_pool_without_source",
+            "Tries put off because the egress pool has no source to leave from",
+            metrics.pool_without_source.clone(),
         );
         metrics
     }

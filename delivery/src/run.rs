@@ -76,12 +76,12 @@ async fn serve(press: &Arc<Press>, metrics: &Metrics, shutdown: &CancellationTok
     let lane_group = format!("lane-{node}");
     let lane_consumer = consumer::start(press.log.join(&lane_group, &node, &[Topic::Commands]).await?);
     let mut lane = Lane::default();
-    let entries = lane_rows::read(&press.log, &node).await?;
+    let (entries, arrivals) = lane_rows::read(&press.log, &node, metrics).await?;
     entries.into_iter().for_each(|entry| lane.put(entry, State::Resting));
     let released = consumer::start(press.log.join("delivery", &node, &[Topic::Released]).await?);
     metrics.queued.set(lane.len() as i64);
     tracing::info!(entries = lane.len(), "lane read, delivery begins");
     let (results, tried) = mpsc::unbounded_channel();
     let worker = Worker::new(Arc::clone(press), metrics.clone(), lane, results);
-    Box::pin(worker.work(released, lane_consumer, tried, shutdown)).await
+    Box::pin(worker.work(released, lane_consumer, arrivals, tried, shutdown)).await
 }

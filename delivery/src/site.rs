@@ -26,8 +26,19 @@ pub(crate) struct Job {
     /// Indexes into the envelope's recipients.
     pub recipients: Vec<u32>,
     pub source: Source,
+    /// The source to try from when nobody takes a connection from the first.
+    pub other: Option<Source>,
+    /// What came of the try from the first.
+    pub failed: Option<Box<Tried>>,
     /// Where to connect: the site, or what an operator re-routed it to.
     pub target: String,
+}
+
+/// How a job ends.
+pub(crate) enum Ended {
+    Tried(Box<Tried>),
+    /// Nobody took a connection; its other source is its source now.
+    PassedOn(Box<Job>),
 }
 
 /// What came of a try.
@@ -47,6 +58,25 @@ pub(crate) struct Tried {
     pub peer_reports: bool,
 }
 
+impl Tried {
+    /// Before anything has come of it.
+    pub(crate) fn beginning(job: &Job, ehlo: String) -> Self {
+        Tried {
+            key: job.key.clone(),
+            message: Arc::clone(&job.message),
+            replies: Vec::new(),
+            duration: std::time::Duration::ZERO,
+            server: None,
+            ehlo,
+            source: job.source.clone(),
+            tls: None,
+            tls_note: None,
+            signatures: Vec::new(),
+            peer_reports: false,
+        }
+    }
+}
+
 /// Every site that mail is under way to.
 pub(crate) struct Sites {
     sites: HashMap<(Source, String), Site>,
@@ -57,7 +87,7 @@ pub(crate) struct Sites {
 pub(crate) struct Shared {
     pub press: Arc<Press>,
     pub metrics: Metrics,
-    results: mpsc::UnboundedSender<Tried>,
+    results: mpsc::UnboundedSender<Ended>,
     /// Jobs being tried at this moment; others wait for a connection.
     running: AtomicUsize,
     /// No further job is begun.
@@ -83,7 +113,7 @@ pub(crate) struct SiteLane {
 }
 
 impl Sites {
-    pub(crate) fn new(press: Arc<Press>, metrics: Metrics, results: mpsc::UnboundedSender<Tried>) -> Self {
+    pub(crate) fn new(press: Arc<Press>, metrics: Metrics, results: mpsc::UnboundedSender<Ended>) -> Self {
         Sites {
             sites: HashMap::new(),
             shared: Arc::new(Shared {
@@ -105,6 +135,16 @@ impl Sites {
     /// Jobs being tried at this moment.
     pub(crate) fn running(&self) -> usize {
         self.shared.running.load(Ordering::SeqCst)
+    }
+
+    /// Ends a job that cannot be tried, with a reply of ours.
+    pub(crate) fn refuse(&self, job: &Job, reply: &SmtpReply) {
+        let tried = Tried {
+            replies: job.recipients.iter().map(|index| (*index, reply.clone(), true)).collect(),
+            ..Tried::beginning(job, self.shared.press.config.hostname.clone())
+        };
+        // The worker, which holds the other end, is the caller.
+        let _ = self.shared.results.send(Ended::Tried(Box::new(tried)));
     }
 
     /// Gives a job to its site. The number of jobs is bounded by whoever calls.
@@ -182,9 +222,9 @@ async fn work(lane: &SiteLane, shared: &Shared, connection: &mut Option<Box<Conn
             }
             continue;
         };
-        let tried = Box::pin(attempt(job, lane, shared, connection)).await;
+        let ended = Box::pin(attempt(job, lane, shared, connection)).await;
         // The worker is gone when the process stops.
-        let _ = shared.results.send(tried);
+        let _ = shared.results.send(ended);
         shared.running.fetch_sub(1, Ordering::SeqCst);
     }
 }

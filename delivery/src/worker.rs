@@ -1,9 +1,10 @@
 //! The worker: one task that holds the lane, begins tries, and writes what came of them.
 
 mod begin;
+mod elsewhere;
 mod finish;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,9 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::consumer::{Event, Handle};
 use crate::lane::{Lane, State};
+use crate::lane_rows::Arrivals;
 use crate::message::Press;
 use crate::own_mail::OwnMail;
-use crate::site::{Key, Sites, Tried};
+use crate::site::{Ended, Key, Sites};
 use crate::{Metrics, keep, lane_commands, lane_rows, records};
 
 /// How long a graceful stop waits for what is under way.
@@ -39,6 +41,10 @@ pub(crate) struct Worker {
     node: String,
     sites: Sites,
     lane: Lane,
+    /// What other nodes put into it and was taken in, by when it was put there.
+    arrived: HashSet<(Key, Timestamp)>,
+    /// Pools without a source that were told of.
+    pools_told: HashSet<String>,
     /// Taken from `released` since the last commit and not finished: not in the lane yet.
     fresh: HashMap<Key, QueueEntry>,
     /// Groups being tried, by site.
@@ -65,7 +71,7 @@ impl Worker {
         press: Arc<Press>,
         metrics: Metrics,
         lane: Lane,
-        results: mpsc::UnboundedSender<Tried>,
+        results: mpsc::UnboundedSender<Ended>,
     ) -> Self {
         Worker {
             sure_at: press.clock.now(),
@@ -75,6 +81,8 @@ impl Worker {
             press,
             metrics,
             lane,
+            arrived: HashSet::new(),
+            pools_told: HashSet::new(),
             fresh: HashMap::new(),
             under_way: HashMap::new(),
             bytes_under_way: 0,
@@ -92,7 +100,8 @@ impl Worker {
         mut self,
         released: Handle,
         lane_consumer: Handle,
-        mut tried: mpsc::UnboundedReceiver<Tried>,
+        mut arrivals: Arrivals,
+        mut tried: mpsc::UnboundedReceiver<Ended>,
         shutdown: &CancellationToken,
     ) -> Result<(), LogError> {
         let mut commit_tick = tokio::time::interval(self.press.config.commit_interval);
@@ -119,9 +128,9 @@ impl Worker {
                     stopping_since = Some(tokio::time::Instant::now());
                 }
                 result = tried.recv() => if let Some(result) = result {
-                    self.finished(result).await;
+                    self.ended(result).await;
                     while let Ok(result) = tried.try_recv() {
-                        self.finished(result).await;
+                        self.ended(result).await;
                     }
                 },
                 _ = commit_tick.tick() => self.commit(&released, &lane_consumer).await?,
@@ -134,13 +143,14 @@ impl Worker {
                     Event::Records(records) => {
                         self.commanded(&records);
                         if !self.lane_reads.is_empty() {
-                            self.read_lane_again(&released, &lane_consumer).await?;
+                            self.read_lane_again(&released, &lane_consumer, &mut arrivals).await?;
                         }
                     }
                     // The lane's group has this one member: what it lost comes back with an assignment.
                     Event::Revoked(_) => {}
                     Event::Lost(error) => return Err(error),
                 },
+                arrived = arrivals.next(), if !stopping => self.take_in(arrived?),
                 // While stopping nothing that falls due is begun, so nothing is woken for.
                 () = clock.sleep_until(wake_at), if !stopping && (has_room || wake_at == next_keep) => {}
             }
@@ -182,6 +192,7 @@ impl Worker {
                     self.lane_outputs.extend(carried.into_iter().flat_map(|carried| carried.outputs));
                 }
                 Err(error) => {
+                    self.metrics.undecodable.inc();
                     tracing::error!(position = %record.position, %error, "a command does not parse, it is passed over");
                 }
             }
@@ -190,10 +201,18 @@ impl Worker {
 
     /// Takes in what was moved into this lane. Everything that is known here is written first and nothing is worked on
     /// meanwhile, so that an entry which is in the log and not here came from elsewhere.
-    async fn read_lane_again(&mut self, released: &Handle, lane_consumer: &Handle) -> Result<(), LogError> {
+    async fn read_lane_again(
+        &mut self,
+        released: &Handle,
+        lane_consumer: &Handle,
+        arrivals: &mut Arrivals,
+    ) -> Result<(), LogError> {
         self.commit(released, lane_consumer).await?;
-        let found = match lane_rows::read(&self.press.log, &self.node).await {
-            Ok(entries) => Some(self.lane.take_in(entries)),
+        let found = match lane_rows::read(&self.press.log, &self.node, &self.metrics).await {
+            Ok((entries, rest)) => {
+                *arrivals = rest;
+                Some(self.lane.take_in(entries))
+            }
             Err(error) => {
                 tracing::warn!(%error, "the lane cannot be read again now");
                 None
@@ -249,6 +268,7 @@ impl Worker {
         self.taken.retain(|of, _| !is_lost(of));
         self.released_outputs.retain(|(of, _)| !is_lost(of));
         self.fresh.retain(|_, entry| !is_lost(&entry.position.topic_partition()));
+        self.own_mail.give_up(is_lost);
         for (of, key) in std::mem::take(&mut self.unwritten) {
             if is_lost(&of) {
                 self.lane.take(&key);
@@ -268,6 +288,7 @@ impl Worker {
                 (!self.taken.is_empty()).then(|| std::mem::take(&mut self.taken).into_iter().collect());
             released.commit(outputs.collect(), next).await?;
             self.unwritten.clear();
+            self.own_mail.committed();
         }
         if !self.lane_outputs.is_empty() || self.lane_offsets.is_some() {
             let outputs = std::mem::take(&mut self.lane_outputs);

@@ -36,6 +36,7 @@ impl OwnMail<'_> {
             reverse_path: ReversePath::Null,
             header_from: self.header_from,
             classification: Classification::Own,
+            observed_as: None,
             size_bytes,
             header_message_id: Some(format!("{}@{}", self.id, self.hostname)),
             client_queue_id: None,

@@ -36,6 +36,12 @@ pub struct QueueEntry {
     /// When it was written there: past half the topic's retention it is written anew.
     #[serde(default)]
     pub stored_at: Timestamp,
+    /// When another node put it into this lane, because the sources of its pool are here; absent once the node has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passed_on_at: Option<Timestamp>,
+    /// An operator moved it to this lane: it stays, wherever the sources of its pool are.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub moved: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -262,6 +262,9 @@ pub struct MessageSummary {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub header_from: Option<Domain>,
     pub classification: Classification,
+    /// With `observe_only`, what it would have been blocked as; spam and forwarded spam before anything else that was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_as: Option<Classification>,
     pub size_bytes: u64,
     /// Their Message-ID, without the angle brackets.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -75,7 +75,7 @@ pub fn judge(
     let facts = Facts::of(envelope, message);
     let identified = identity::identify(&policy.identification, &facts.header, envelope);
     if envelope.origin.is_some() {
-        let own = (Classification::Own, Disposition::Release);
+        let own = Decision::of(Classification::Own, Disposition::Release);
         return write(&facts, accepted, policy, identified, own, Vec::new(), None, now);
     }
     let lists = Lists::ask(&facts, policy);
@@ -98,8 +98,8 @@ pub fn judge(
     symbols.extend(content.symbols);
     let mut decision =
         decide(lock.is_some(), &lists, &found, content.is_virus, by_content, policy.spam_action);
-    if is_forwarded && decision.0 == Classification::Spam {
-        decision.0 = Classification::ForwardedSpam;
+    if is_forwarded {
+        decision.is_passed_on();
     }
     symbols.extend(found.symbols);
     // Whoever looks into an account wants to know which of its scripts it was.
@@ -129,7 +129,9 @@ impl ByContent {
             return ByContent::Clean;
         }
         let threshold = policy.spam_threshold.unwrap_or_else(|| classifier.spam_threshold());
-        let score = score(content.symbols.iter().chain(&found.symbols));
+        // What blocks by itself says nothing of the content.
+        let counted = found.symbols.iter().filter(|symbol| symbol.weight < 1.0);
+        let score = score(content.symbols.iter().chain(counted));
         let blocks = mode == CheckMode::Block;
         if content.is_test_spam || (blocks && score >= threshold) {
             ByContent::Spam
@@ -154,30 +156,56 @@ fn decide(
     is_virus: bool,
     by_content: ByContent,
     spam_action: SpamAction,
-) -> (Classification, Disposition) {
+) -> Decision {
     use Classification as C;
     use Disposition::{Quarantine, Release};
     if is_virus {
-        return (C::Virus, Quarantine);
+        return Decision::of(C::Virus, Quarantine);
     }
     if locked {
-        return (C::LockedSender, Quarantine);
+        return Decision::of(C::LockedSender, Quarantine);
     }
     if found.is_loop {
-        return (C::TooManyReceived, Quarantine);
+        return Decision::of(C::TooManyReceived, Quarantine);
     }
     if lists.allowed.is_some() {
-        return (C::AllowListed, Release);
+        return Decision::of(C::AllowListed, Release);
     }
+    let spam = (by_content == ByContent::Spam).then_some(C::Spam);
     let blocked_as = (lists.blocked_sender.as_ref().map(|_| C::BlockedSender))
         .or(lists.blocked_recipient.as_ref().map(|_| C::BlockedRecipient))
         .or(found.blocked_as)
-        .or((by_content == ByContent::Spam).then_some(C::Spam));
+        .or(spam);
     match (blocked_as, spam_action) {
-        (None, _) if by_content == ByContent::Suspect => (C::Suspect, Release),
-        (None, _) => (C::Clean, Release),
-        (Some(_), SpamAction::Observe) => (C::ObserveOnly, Release),
-        (Some(classification), SpamAction::Enforce) => (classification, Quarantine),
+        (None, _) if by_content == ByContent::Suspect => Decision::of(C::Suspect, Release),
+        (None, _) => Decision::of(C::Clean, Release),
+        (Some(_), SpamAction::Observe) => {
+            Decision { observed_as: spam.or(blocked_as), ..Decision::of(C::ObserveOnly, Release) }
+        }
+        (Some(classification), SpamAction::Enforce) => Decision::of(classification, Quarantine),
+    }
+}
+
+/// What a message is, and what happens with it.
+#[derive(Clone, Copy)]
+struct Decision {
+    classification: Classification,
+    disposition: Disposition,
+    observed_as: Option<Classification>,
+}
+
+impl Decision {
+    fn of(classification: Classification, disposition: Disposition) -> Self {
+        Decision { classification, disposition, observed_as: None }
+    }
+
+    /// The message is not of whoever sends it here: their spam is somebody else's.
+    fn is_passed_on(&mut self) {
+        for classification in std::iter::once(&mut self.classification).chain(&mut self.observed_as) {
+            if *classification == Classification::Spam {
+                *classification = Classification::ForwardedSpam;
+            }
+        }
     }
 }
 
@@ -234,7 +262,7 @@ fn write(
     accepted: Position,
     policy: &Policy,
     identified: Identified,
-    (classification, disposition): (Classification, Disposition),
+    decision: Decision,
     mut symbols: Vec<Symbol>,
     model: Option<&str>,
     now: Timestamp,
@@ -242,6 +270,7 @@ fn write(
     evidence::bound(&mut symbols);
     let envelope = facts.envelope;
     let score = score(symbols.iter());
+    let classification = decision.classification;
     let message = MessageSummary {
         id: envelope.id,
         accepted_at: envelope.accepted_at,
@@ -251,6 +280,7 @@ fn write(
         reverse_path: envelope.reverse_path.clone(),
         header_from: facts.header_from().map(|mailbox| mailbox.domain().clone()),
         classification,
+        observed_as: decision.observed_as,
         size_bytes: envelope.size_bytes,
         header_message_id: summary::header_message_id(facts),
         client_queue_id: summary::client_queue_id(facts),
@@ -260,7 +290,7 @@ fn write(
     let verdict = Verdict {
         message,
         at: now,
-        disposition,
+        disposition: decision.disposition,
         score,
         symbols,
         identity_source: identified.source,
@@ -299,7 +329,7 @@ pub fn without_message(
         accepted,
         policy,
         identified,
-        (Classification::Unknown, Disposition::Quarantine),
+        Decision::of(Classification::Unknown, Disposition::Quarantine),
         symbols,
         None,
         now,

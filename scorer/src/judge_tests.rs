@@ -79,8 +79,12 @@ fn the_strongest_finding_decides() {
     check(allow, "\r\nx\r\n", &locked(None), C::LockedSender);
     check("{}", &virus, &locked(None), C::Virus);
     // observation
-    check(observe, &spam, &free, C::ObserveOnly);
-    check(observe, twice, &free, C::ObserveOnly);
+    let both = format!("Subject: again\r\n\r\n{GTUBE}\r\n");
+    for (body, observed_as) in [(&*spam, C::Spam), (twice, C::DuplicateHeader), (&*both, C::Spam)] {
+        let observed = check(observe, body, &free, C::ObserveOnly);
+        assert_eq!(observed.verdict.message.observed_as, Some(observed_as), "{body}");
+    }
+    assert_eq!(check("{}", &spam, &free, C::Spam).verdict.message.observed_as, None);
     check(observe, &virus, &free, C::Virus);
     check(observe, "\r\nx\r\n", &free, C::Clean);
     check(observe, "\r\nx\r\n", &locked(None), C::LockedSender);

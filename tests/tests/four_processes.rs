@@ -319,10 +319,10 @@ fn the_processes_of_the_compose_file_take_and_deliver_mail() {
         send(doors[number % 2], number);
     }
     site.wait_until_each_arrived_once(MESSAGES);
-    // One user's mail goes through one partition, so one delivery had all of it. Its node goes, the other takes over.
+    // One user's mail goes through one partition, so one delivery had all of it, or both where the second joined meanwhile. A
+    // node that had some goes, the other takes over.
     let first = site.sink.clients();
     let gone = if first.contains("127.0.0.11") { "delivery1" } else { "delivery2" };
-    assert_eq!(first.len(), 1, "{first:?}");
     assert_eq!(placed.get_mut(gone).map(|p| p.process.terminate()), Some(Some(0)));
     for number in MESSAGES..2 * MESSAGES {
         send(doors[number % 2], number);

@@ -91,11 +91,17 @@ async fn put(
     domain: &Domain,
     selector: &str,
 ) -> Result<Json<DkimKeyInfo>, Error> {
-    let key = key.seal(context.writer.cluster_key(), domain, selector);
+    let key = key.seal(context.writer.cluster_key(), domain, selector, Some(context.clock.now()));
+    let older = context.settings.read().dkim_keys(domain).find(|k| k.algorithm == key.algorithm).cloned();
     context.writer.put(by, Setting::DkimKey(key.clone()), true).await?;
     let mut info = info(&key);
-    info.notes
-        .push("publish the record first: from now on mail of this domain is signed with the key".into());
+    info.notes.push(match older {
+        None => "publish the record first: from now on mail of this domain is signed with the key".into(),
+        Some(older) => format!(
+            "publish the record; mail is signed with the key once the older one is removed (`mailweir dkim remove {domain} {}`) or dkim_selector = \"{selector}\" says so",
+            older.selector
+        ),
+    });
     let rsa_beside =
         context.settings.read().dkim_keys(domain).any(|k| k.algorithm == DkimAlgorithm::RsaSha256);
     if key.algorithm == DkimAlgorithm::Ed25519Sha256 && !rsa_beside {

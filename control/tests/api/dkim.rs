@@ -59,8 +59,15 @@ async fn the_record_holds_the_public_key_that_openssl_finds() {
         format!("v=DKIM1; k=ed25519; p={}", STANDARD.encode(&info[info.len() - 32..]))
     );
     assert!(ed.notes.iter().all(|note| !note.contains("RSA")), "{:?}", ed.notes);
+    let note = |info: &DkimKeyInfo| info.notes.join(" ");
+    assert!(note(&rsa).contains("publish the record first"), "{rsa:?}");
+    // The next of its kind is not signed with before the one in use is gone.
+    let next: DkimKeyInfo = node.post("/v1/dkim/generate", &generate("r", None)).await;
+    assert!(note(&next).contains("mailweir dkim remove customer.example s1"), "{next:?}");
+    let domain = schemas::Domain::parse("customer.example").unwrap();
+    assert!(node.context.settings.read().dkim_keys(&domain).all(|key| key.created_at == Some(node.now())));
     let list: DkimKeys = node.get("/v1/dkim?domain=customer.example").await;
-    assert_eq!(list.keys.len(), 2);
+    assert_eq!(list.keys.len(), 3);
     node.stop().await;
 }
 

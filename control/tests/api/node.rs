@@ -125,6 +125,7 @@ pub fn summary(id: MessageId, user: &str, identity: &str) -> MessageSummary {
         reverse_path: schemas::ReversePath::Mailbox(Mailbox::parse("shop@customer.example").unwrap()),
         header_from: None,
         classification: Classification::Spam,
+        observed_as: None,
         size_bytes: 20,
         header_message_id: None,
         client_queue_id: None,

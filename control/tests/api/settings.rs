@@ -58,6 +58,9 @@ async fn applying_a_file_twice_changes_nothing_the_second_time() {
     let user = node.context.settings.read().user(&UserId("shop@customer.example".into())).cloned().unwrap();
     let UserAuth::Password { password_hash, .. } = user.auth else { panic!() };
     assert!(control::password::verifies("open sesame", &password_hash));
+    let domain = schemas::Domain::parse("customer.example").unwrap();
+    let made = node.context.settings.read().dkim_keys(&domain).next().unwrap().created_at;
+    assert_eq!(made, Some(node.now()));
 
     let again = plan(&node, FILE).await;
     assert_eq!((again.version, again.diff), (applied.version, Vec::new()));

@@ -8,11 +8,12 @@ use schemas::queue::{QueueEntry, QueuedRecipient};
 use schemas::verdict::MessageSummary;
 use schemas::{Position, Timestamp};
 
+use crate::egress::{Choice, Source};
 use crate::lane::State;
 use crate::message::{Message, SharedMessage};
 use crate::site::{Job, Key};
 use crate::worker::Worker;
-use crate::{egress, records, route};
+use crate::{records, route};
 
 /// How soon mail of a locked sender is looked at again: a person may have unlocked.
 const LOCKED_LOOK: Duration = Duration::from_secs(60);
@@ -27,6 +28,7 @@ impl Worker {
                 Ok(message) if message.judged.kept => {}
                 Ok(message) => self.take_message(&Arc::new(message)),
                 Err(error) => {
+                    self.metrics.undecodable.inc();
                     tracing::error!(position = %record.position, %error, "a record of `released` does not parse, it is passed over");
                 }
             }
@@ -40,11 +42,12 @@ impl Worker {
             // Whoever released it knew what the sender is.
             None if message.judged.released_by.is_some() => now,
             None => self.locked_until(&message.judged.message, now).unwrap_or(now),
-            Some(_) => match self.own_mail.admit(envelope.id, now) {
+            Some(_) => match self.own_mail.admit(envelope.id, message.position.topic_partition(), now) {
                 Some(begins_at) => begins_at,
                 None => return,
             },
         };
+        let choice = self.choose(&message.judged.message);
         let sites = {
             let settings = self.press.settings.read();
             route::by_site(&envelope.recipients, self.press.config.relay_host.as_deref(), &settings)
@@ -52,13 +55,17 @@ impl Worker {
         for (site, indexes) in sites {
             let entry =
                 QueueEntry { next_attempt: begins_at, ..self.new_entry(message, site, &indexes, now) };
+            if let Some(node) = self.to_pass_on_to(&entry, &choice) {
+                self.pass_on_fresh(entry, node, now);
+                continue;
+            }
             let state = if begins_at > now { State::Resting } else { State::WaitingForSite };
             if state == State::Resting || self.is_busy(&entry.site) {
                 self.settle(entry, state);
                 continue;
             }
             let key = (entry.message.id, entry.site.clone());
-            self.dispatch(key.clone(), Arc::clone(message), &entry);
+            self.dispatch(key.clone(), Arc::clone(message), &entry, choice.clone());
             self.fresh.insert(key, entry);
         }
     }
@@ -90,6 +97,8 @@ impl Worker {
             route: None,
             position: message.position,
             stored_at: message.stored_at,
+            passed_on_at: None,
+            moved: false,
         }
     }
 
@@ -97,21 +106,31 @@ impl Worker {
         self.under_way.get(site).is_some_and(|n| *n >= self.press.config.max_in_flight_per_site)
     }
 
-    fn dispatch(&mut self, key: Key, message: SharedMessage, entry: &QueueEntry) {
+    fn dispatch(&mut self, key: Key, message: SharedMessage, entry: &QueueEntry, choice: Choice) {
         *self.under_way.entry(entry.site.clone()).or_default() += 1;
         self.bytes_under_way += message.judged.envelope.size_bytes;
-        let source = {
-            let settings = self.press.settings.read();
-            let user = self.press.users.get(&settings, &entry.message.user);
-            egress::choose(&settings, &self.node, user.delivery_pool.as_deref(), entry.message.id)
+        let (source, other, without_source) = match choice {
+            Choice::Here { source, other } => (source, other, None),
+            Choice::Elsewhere { pool, .. } | Choice::Nowhere { pool } => {
+                (Source { ip: None, ehlo: None, pool: Some(pool.clone()) }, None, Some(pool))
+            }
         };
-        self.sites.dispatch(Job {
+        let job = Job {
             key,
             message,
             recipients: entry.recipients.iter().map(|r| r.index).collect(),
             source,
+            other,
+            failed: None,
             target: entry.route.clone().unwrap_or_else(|| entry.site.clone()),
-        });
+        };
+        match without_source {
+            None => self.sites.dispatch(job),
+            Some(pool) => {
+                let reply = self.no_source(&pool);
+                self.sites.refuse(&job, &reply);
+            }
+        }
     }
 
     /// Tries what waited for its site and what is due, as far as there is room.
@@ -149,8 +168,13 @@ impl Worker {
             self.lane.postpone(&key, until);
             return;
         }
+        let choice = self.choose(&entry.message);
+        if let Some(node) = self.to_pass_on_to(&entry, &choice) {
+            self.pass_on(&key, entry, node, now);
+            return;
+        }
         match read_message(&self.press.log, entry.position).await {
-            Ok(Some(message)) => self.dispatch(key, message, &entry),
+            Ok(Some(message)) => self.dispatch(key, message, &entry, choice),
             Ok(None) => {
                 tracing::error!(message.id = %key.0, position = %entry.position, "a queued message is no longer in the log; it is held for an operator");
                 let held = QueueEntry { held: true, ..entry };

@@ -9,12 +9,19 @@ use crate::dsn::{self, Kind};
 use crate::lane::State;
 use crate::metrics::OutcomeLabel;
 use crate::records;
-use crate::site::Tried;
+use crate::site::{Ended, Tried};
 use crate::worker::Worker;
 
 impl Worker {
+    pub(super) async fn ended(&mut self, ended: Ended) {
+        match ended {
+            Ended::Tried(tried) => self.finished(*tried).await,
+            Ended::PassedOn(job) => self.sites.dispatch(*job),
+        }
+    }
+
     /// A try is over: what follows from it is written with the next commit.
-    pub(super) async fn finished(&mut self, tried: Tried) {
+    async fn finished(&mut self, tried: Tried) {
         let now = self.clock.now();
         if let Some(n) = self.under_way.get_mut(&tried.key.1) {
             *n -= 1;
@@ -90,6 +97,7 @@ impl Worker {
                     judged: &tried.message.judged,
                     attempt: &after.attempt,
                     recipients,
+                    retried_until: after.left.as_ref().map(|left| left.expires_at),
                     raw: &raw,
                     hostname: &self.press.config.hostname,
                     node: &self.node,

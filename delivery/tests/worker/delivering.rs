@@ -7,7 +7,7 @@ use schemas::verdict::{Classification, RemoveField};
 
 use crate::MAIL;
 use crate::peer::Peer;
-use crate::rig::{Rig, count};
+use crate::rig::{MINUTE, NODE, Rig, count};
 
 const ALL: [&str; 4] = ["PIPELINING", "8BITMIME", "SMTPUTF8", "DSN"];
 
@@ -96,10 +96,38 @@ async fn nobody_is_told_who_must_not_be() {
         judged.envelope.recipients[0].notify = Some(Notify::default());
     })
     .await;
+    for observed_as in [None, Some(Classification::Spam), Some(Classification::ForwardedSpam)] {
+        rig.release_as(&["fail@x.example"], MAIL, |judged| {
+            judged.message.classification = Classification::ObserveOnly;
+            judged.message.observed_as = observed_as;
+        })
+        .await;
+    }
     rig.release(&["fail@x.example"], MAIL).await;
     rig.wait_for_outcome("sender@customer.example delivered").await;
-    rig.wait_for("all", async |rig: &Rig| count(&rig.attempts().await, Outcome::Failed) == 4).await;
+    rig.wait_for("all", async |rig: &Rig| count(&rig.attempts().await, Outcome::Failed) == 7).await;
     assert_eq!(peer.to("sender@customer.example").len(), 1);
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_what_a_person_let_go_or_only_its_form_is_wrong_is_told() {
+    let (peer, mut rig) = (Peer::start(&["PIPELINING"]).await, Rig::start().await);
+    rig.route("x.example", peer.port).await;
+    rig.route("customer.example", peer.port).await;
+    for classification in [Classification::Spam, Classification::ForwardedSpam, Classification::Virus] {
+        rig.release_as(&["fail@x.example"], MAIL, |judged| {
+            judged.message.classification = classification;
+            judged.released_by = Some("root@node1 (cli)".into());
+        })
+        .await;
+    }
+    rig.release_as(&["fail@x.example"], MAIL, |judged| {
+        judged.message.classification = Classification::ObserveOnly;
+        judged.message.observed_as = Some(Classification::DuplicateHeader);
+    })
+    .await;
+    rig.wait_for("all", async |_: &Rig| peer.to("sender@customer.example").len() == 4).await;
     rig.stop().await;
 }
 
@@ -144,6 +172,32 @@ async fn a_connection_is_used_again_and_sources_are_kept_to() {
     let received = peer.received();
     assert!(received.iter().all(|r| r.from == ip && r.ehlo == "out9.example"), "{received:?}");
     assert_eq!(rig.attempts().await[0].egress.as_ref().unwrap().ip, Some(ip));
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_without_a_source_is_waited_for() {
+    let peer = Peer::start(&["PIPELINING"]).await;
+    let mut rig = Rig::start_with(|config| config.alone = true).await;
+    rig.route("x.example", peer.port).await;
+    rig.set_pool("default", &[("127.0.0.9", NODE)]).await;
+    rig.use_pool("bulk").await;
+    rig.release(&["ok1@x.example"], MAIL).await;
+    rig.wait_for_outcome("ok1@x.example deferred").await;
+    // On the embedded engine there is no node to pass it on to.
+    rig.set_pool("bulk", &[("127.0.0.10", "node01")]).await;
+    rig.release(&["ok2@x.example"], MAIL).await;
+    rig.wait_for_outcome("ok2@x.example deferred").await;
+    for attempt in rig.attempts().await {
+        let reply = attempt.recipients[0].reply.to_string();
+        assert!(reply.starts_with("451 4.3.5") && reply.contains("bulk"), "{reply}");
+    }
+    assert_eq!((rig.metrics().pool_without_source.get(), peer.connections()), (2, 0));
+    rig.set_pool("bulk", &[("127.0.0.10", NODE)]).await;
+    rig.clock.advance(MINUTE * 2);
+    rig.wait_for_outcome("ok1@x.example delivered").await;
+    rig.wait_for_outcome("ok2@x.example delivered").await;
+    assert!(peer.received().iter().all(|received| received.from.to_string() == "127.0.0.10"));
     rig.stop().await;
 }
 

@@ -12,7 +12,7 @@ use tokio::net::UdpSocket;
 
 use crate::MAIL;
 use crate::peer::Peer;
-use crate::rig::Rig;
+use crate::rig::{NODE, Rig};
 
 /// Serves `zone`: `name TYPE data`, one record a line; `name FAIL` answers SERVFAIL. What is not there does not exist.
 pub async fn serve(zone: &str) -> SocketAddr {
@@ -91,6 +91,9 @@ async fn servers_are_found_as_the_rfcs_say() {
         backup.example MX 10 b.mx.example.
         backup.example MX 20 relay.example.
         9.2.0.192.in-addr.arpa PTR out9.example.
+        apart.example MX 10 b.mx.example.
+        apart.example MX 20 six.mx.example.
+        six.mx.example AAAA ::1
     ";
     let mut config = Config::new("node1".into(), "relay.example".into());
     config.dns_servers = vec![serve(zone).await];
@@ -98,7 +101,7 @@ async fn servers_are_found_as_the_rfcs_say() {
     let dns = Dns::new(&config).unwrap();
     let found = async |site: &str, source: Option<&str>| {
         let source = source.map(|source| source.parse().unwrap());
-        match dns.servers(site, source).await {
+        match dns.servers(site, source, false).await {
             Ok(servers) => servers.iter().map(|s| s.address.to_string()).collect::<Vec<_>>().join(" "),
             Err(reply) => format!("{} {}", reply.code, reply.enhanced.unwrap()),
         }
@@ -108,6 +111,8 @@ async fn servers_are_found_as_the_rfcs_say() {
         ("three.example", Some("127.0.0.1"), "127.0.0.2:2525 127.0.0.3:2525"),
         ("three.example", Some("::1"), "[::1]:2525"),
         ("address.example", Some("::1"), "451 4.4.4"),
+        ("apart.example", None, "127.0.0.3:2525 [::1]:2525"),
+        ("apart.example", Some("::1"), "[::1]:2525"),
         ("null.example", None, "556 5.1.10"),
         ("half-null.example", None, "[::1]:2525 127.0.0.2:2525"),
         ("address.example", None, "127.0.0.4:2525"),
@@ -126,9 +131,80 @@ async fn servers_are_found_as_the_rfcs_say() {
     ] {
         assert_eq!(found(site, source).await, expected, "{site} from {source:?}");
     }
+    let six = "::1".parse().unwrap();
+    let best = dns.servers("three.example", Some(six), true).await.unwrap();
+    assert_eq!(best.len(), 1);
+    let other = dns.servers("apart.example", Some(six), true).await.unwrap_err();
+    assert_eq!(other.enhanced.unwrap().to_string(), "4.4.4", "its best server is for the other source");
     assert_eq!(dns.ptr("192.0.2.9".parse().unwrap()).await.as_deref(), Some("out9.example"));
     assert_eq!(dns.ptr("192.0.2.10".parse().unwrap()).await, None);
     assert_eq!(dns.ptr("127.0.0.9".parse().unwrap()).await, None, "`localhost` is no name to greet with");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_addresses_of_one_family_do_not_hide_the_other() {
+    let many: String = (1..=9).map(|n| format!("many.mx.example AAAA ::{n}\n")).collect();
+    let zone = format!(
+        "{many}many.mx.example A 127.0.0.2
+         many.example MX 10 many.mx.example.
+         many.example MX 20 next.mx.example.
+         next.mx.example A 127.0.0.3"
+    );
+    let mut config = Config::new("node1".into(), "relay.example".into());
+    config.dns_servers = vec![serve(&zone).await];
+    let dns = Dns::new(&config).unwrap();
+    for site in ["many.example", "many.mx.example", "many.mx.example:25"] {
+        let any = dns.servers(site, None, false).await.unwrap();
+        assert_eq!(any.len(), 8, "{any:?}");
+        let of_v4: Vec<bool> = any.iter().map(|server| server.address.is_ipv4()).collect();
+        assert!(!of_v4[0] && of_v4[1], "the second is of the other family: {any:?}");
+    }
+    let four = dns.servers("many.example", Some("127.0.0.1".parse().unwrap()), false).await.unwrap();
+    let four: Vec<String> = four.iter().map(|server| server.address.ip().to_string()).collect();
+    assert_eq!(four, ["127.0.0.2", "127.0.0.3"], "what cannot be reached is not counted");
+}
+
+/// A pool of one source of each family: whichever a message would leave from, it leaves at the first try.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_of_both_families_delivers_to_either() {
+    let peer = Peer::start_at("127.0.0.3:0", &["PIPELINING"]).await;
+    let six = Peer::start_at(&format!("[::1]:{}", peer.port), &["PIPELINING"]).await;
+    let server = serve(
+        "four.example A 127.0.0.3
+         six.example AAAA ::1
+         half.example A 127.0.0.3
+         half.example AAAA ::2
+         apart.example MX 10 four.example.
+         apart.example MX 20 six.example.
+         down.example A 127.0.0.4",
+    )
+    .await;
+    let mut rig = Rig::start_with(|config| {
+        config.dns_servers = vec![server];
+        config.smtp_port = peer.port;
+    })
+    .await;
+    rig.set_pool("default", &[("127.0.0.9", NODE), ("::1", NODE)]).await;
+    for n in 0..20 {
+        let to = ["four", "six", "half", "apart"].map(|domain| format!("ok{n}@{domain}.example"));
+        rig.release(&to.each_ref().map(String::as_str), MAIL).await;
+        rig.release(&["ok@down.example"], MAIL).await;
+    }
+    rig.wait_for("all", async |rig: &Rig| rig.attempts().await.len() == 100).await;
+    let attempts = rig.attempts().await;
+    for attempt in &attempts {
+        let reply = &attempt.recipients[0].reply;
+        if attempt.site == "down.example" {
+            let text = reply.to_string();
+            assert!(text.contains("127.0.0.4"), "what is told is what came of the server there is: {text}");
+        } else {
+            assert_eq!(reply.code, 250, "{attempt:?}");
+        }
+    }
+    assert_eq!((peer.to("@four.").len(), six.to("@six.").len()), (20, 20));
+    assert_eq!(peer.to("@half.").len(), 20, "an address that nobody answers at does not keep it");
+    assert_eq!(peer.to("@apart.").len(), 20, "the best server comes first");
+    rig.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

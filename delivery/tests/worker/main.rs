@@ -4,10 +4,12 @@
 
 mod delivering;
 mod dns;
+mod dsn;
 mod peer;
 mod queue;
 mod rig;
 mod signing;
+mod start_tls;
 mod two_nodes;
 
 /// An ordinary message.

@@ -19,6 +19,15 @@ pub struct Received {
     pub ehlo: String,
 }
 
+/// What the peer does at STARTTLS.
+#[derive(Clone, Copy, Debug)]
+pub enum StartTls {
+    Answers(&'static str),
+    Drops,
+    /// Says 220, and nothing more.
+    Hangs,
+}
+
 pub struct Peer {
     pub port: u16,
     state: Arc<State>,
@@ -26,6 +35,7 @@ pub struct Peer {
 
 struct State {
     capabilities: String,
+    start_tls: StartTls,
     accept_all: AtomicBool,
     connections: AtomicUsize,
     received: Mutex<Vec<Received>>,
@@ -38,6 +48,15 @@ impl Peer {
     }
 
     pub async fn start_at(address: &str, capabilities: &[&str]) -> Self {
+        Self::start_with(address, capabilities, StartTls::Answers("502 5.5.1 what?")).await
+    }
+
+    /// One that offers STARTTLS, and this is what comes of it.
+    pub async fn start_with_tls(start_tls: StartTls) -> Self {
+        Self::start_with("127.0.0.1:0", &["PIPELINING", "STARTTLS"], start_tls).await
+    }
+
+    async fn start_with(address: &str, capabilities: &[&str], start_tls: StartTls) -> Self {
         let listener = TcpListener::bind(address).await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let mut lines = String::from("250-mx.example");
@@ -47,6 +66,7 @@ impl Peer {
         lines.push_str("\r\n250 HELP\r\n");
         let state = Arc::new(State {
             capabilities: lines,
+            start_tls,
             accept_all: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
             received: Mutex::default(),
@@ -94,6 +114,16 @@ async fn serve(stream: TcpStream, state: Arc<State>) {
         answer = if let Some(name) = upper.strip_prefix("EHLO ") {
             ehlo = name.to_ascii_lowercase();
             state.capabilities.clone()
+        } else if upper == "STARTTLS" {
+            match state.start_tls {
+                StartTls::Answers(line) => format!("{line}\r\n"),
+                StartTls::Drops => return,
+                StartTls::Hangs => {
+                    let _ = stream.write_all(b"220 2.0.0 go on\r\n").await;
+                    while read_line(&mut stream).await.is_some() {}
+                    return;
+                }
+            }
         } else if upper.starts_with("MAIL FROM:") {
             mail = line["MAIL FROM:".len()..].to_owned();
             recipients.clear();

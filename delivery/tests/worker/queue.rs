@@ -156,6 +156,8 @@ async fn the_sender_hears_of_a_delay_once_and_of_the_end() {
     assert!(wait <= MINUTE, "the notice does not wait for the schedule: {wait:?}");
     rig.clock.advance(MINUTE);
     rig.wait_for("the notice", async |_: &Rig| notices("Action: delayed") == 1).await;
+    let until = rig.queue().await[0].expires_at.rfc5322();
+    assert_eq!(notices(&format!("Will-Retry-Until: {until}\r\n")), 1);
     rig.clock.advance(DAY);
     rig.wait_for("a try", async |rig: &Rig| count(&rig.attempts().await, Outcome::Deferred) == 4).await;
     rig.clock.advance(DAY * 3);
@@ -163,6 +165,7 @@ async fn the_sender_hears_of_a_delay_once_and_of_the_end() {
     rig.wait_for("the end", async |_: &Rig| notices("Action: failed") == 1).await;
     assert_eq!(notices("Action: delayed"), 1);
     assert_eq!(notices("Status: 4.4.7"), 1);
+    assert_eq!(notices("Will-Retry-Until"), 1, "not when it is over");
     let attempts = rig.attempts().await;
     let last = attempts.iter().find(|a| count(std::slice::from_ref(*a), Outcome::Failed) == 1).unwrap();
     assert_eq!(last.cause, AttemptCause::Expired);
@@ -281,5 +284,28 @@ async fn a_lock_holds_what_waits_and_what_comes_and_nobody_elses_mail() {
     rig.wait_for_outcome("later1@x.example delivered").await;
     rig.wait_for_outcome("ok2@x.example delivered").await;
     rig.wait_for_queue(0).await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_parse_is_counted_and_what_follows_is_delivered() {
+    let peer = Peer::start(&["PIPELINING"]).await;
+    let mut rig = rig(&peer).await;
+    let garbage = |topic, partition_key: Bytes| NewRecord::new(topic, partition_key, "key", "{ no JSON");
+    rig.log().append(vec![garbage(Topic::Released, "customer.example".into())]).await.unwrap();
+    rig.release(&["ok@x.example"], MAIL).await;
+    rig.wait_for_outcome("ok@x.example delivered").await;
+    assert_eq!(rig.metrics().undecodable.get(), 1);
+    rig.log().append(vec![garbage(Topic::Queue, queue::lane_key(NODE))]).await.unwrap();
+    rig.wait_for("the row", async |rig: &Rig| rig.metrics().undecodable.get() == 2).await;
+    rig.release(&["later@x.example"], MAIL).await;
+    rig.wait_for_outcome("later@x.example deferred").await;
+    rig.wait_for_queue(1).await;
+    rig.stop().await;
+    rig.boot().await;
+    peer.accept_all();
+    rig.clock.advance(MINUTE * 2);
+    rig.wait_for_outcome("later@x.example delivered").await;
+    assert_eq!(rig.metrics().undecodable.get(), 1, "it is read once by each start");
     rig.stop().await;
 }

@@ -13,7 +13,10 @@ use schemas::envelope::{BodyType, Client, Envelope, Recipient};
 use schemas::queue::QueueEntry;
 use schemas::reply::Reply;
 use schemas::senders::{Lock, SenderRow, SendersView};
-use schemas::settings::{Setting, SettingsView, StaticRoute};
+use schemas::settings::{
+    EgressPool, EgressSource, OutgoingUser, Setting, SettingsView, StaticRoute, UserAuth, UserSettings,
+    WeightedSource,
+};
 use schemas::verdict::{Classification, Identity, Judged, MessageSummary};
 use schemas::{Domain, Mailbox, MessageId, ReversePath, Timestamp, Topic, UserId, spool};
 use tempfile::TempDir;
@@ -77,7 +80,7 @@ impl Rig {
         let shared: eventlog::Log = Arc::clone(&log) as _;
         let shutdown = CancellationToken::new();
         let settings = eventlog::view::settings(Arc::clone(&shared), shutdown.clone());
-        let metrics = Metrics::new(&mut prometheus_client::registry::Registry::default());
+        let metrics = no_metrics();
         let senders = eventlog::view::senders(Arc::clone(&shared), shutdown.clone());
         let run = delivery::run(
             self.config.clone(),
@@ -93,12 +96,21 @@ impl Rig {
 
     /// Starts another node's worker on the same log.
     pub async fn boot_neighbour(&self, node: &str) -> (CancellationToken, Worker) {
+        self.boot_neighbour_with(node, no_metrics(), |_| {}).await
+    }
+
+    pub async fn boot_neighbour_with(
+        &self,
+        node: &str,
+        metrics: Metrics,
+        change: impl FnOnce(&mut Config),
+    ) -> (CancellationToken, Worker) {
         let mut config = self.config.clone();
         config.node = node.into();
         config.hostname = format!("{node}.example");
+        change(&mut config);
         let (running, shutdown) = (self.running(), CancellationToken::new());
         let log: eventlog::Log = Arc::clone(&running.log) as _;
-        let metrics = Metrics::new(&mut prometheus_client::registry::Registry::default());
         let (settings, senders) = (running.settings.clone(), running.senders.clone());
         let run =
             delivery::run(config, log, self.shared_clock(), settings, senders, metrics, shutdown.clone());
@@ -150,6 +162,30 @@ impl Rig {
         let value = serde_json::to_vec(&setting).expect("JSON");
         let record = NewRecord::new(Topic::Settings, setting.key(), setting.key(), value);
         self.put(&self.running().settings, record).await;
+    }
+
+    /// A pool of these addresses, each with its node.
+    pub async fn set_pool(&self, name: &str, sources: &[(&str, &str)]) {
+        let mut members = Vec::new();
+        for (ip, node) in sources {
+            let ip = ip.parse().expect("an address");
+            members.push(WeightedSource { ip, weight: 1 });
+            let ehlo = Some(format!("out.{node}.example"));
+            self.set(Setting::EgressSource(EgressSource { node: (*node).into(), ip, ehlo })).await;
+        }
+        self.set(Setting::EgressPool(EgressPool { name: name.into(), sources: members })).await;
+    }
+
+    /// The pool of the user that mail is released for.
+    pub async fn use_pool(&self, name: &str) {
+        let settings = UserSettings { delivery_pool: Some(name.into()), ..UserSettings::default() };
+        let domain = Domain::parse("customer.example").expect("a domain");
+        let auth = UserAuth::Password { login: "customer.example".into(), password_hash: String::new() };
+        self.set(Setting::OutgoingUser(OutgoingUser { domain, auth, settings })).await;
+    }
+
+    pub fn metrics(&self) -> &Metrics {
+        &self.running().metrics
     }
 
     /// Locks the identity `shop`, or unlocks it.
@@ -206,6 +242,13 @@ impl Rig {
         events.into_iter().filter_map(attempt).collect()
     }
 
+    /// How much mail of our own there is.
+    pub async fn own_mail(&self) -> usize {
+        let released = self.read_all(Topic::Released).await;
+        let is_own = |value: &Bytes| spool::decode::<Judged>(value).is_ok_and(|(head, _)| head.message.own);
+        released.iter().filter(|value| is_own(value)).count()
+    }
+
     /// What became of each recipient in attempt after attempt: `a@x.example delivered`.
     pub async fn outcomes(&self) -> Vec<String> {
         let line = |attempt: &Attempt| {
@@ -250,13 +293,16 @@ impl Rig {
             for event in table.next(1000).await.expect("rows") {
                 match event {
                     TableEvent::CaughtUp => return rows.into_values().collect(),
-                    TableEvent::Row(record) => match record.value {
-                        Some(value) => {
-                            let entry: QueueEntry = serde_json::from_slice(&value).expect("an entry");
-                            rows.insert(record.key, entry);
+                    TableEvent::Row(record) => {
+                        // Two lanes may have the same entry, one of them its end.
+                        let key = (record.position.partition, record.key);
+                        // A test may have put something else there.
+                        match record.value.map(|value| serde_json::from_slice::<QueueEntry>(&value)) {
+                            Some(Ok(entry)) => drop(rows.insert(key, entry)),
+                            Some(Err(_)) => {}
+                            None => drop(rows.remove(&key)),
                         }
-                        None => drop(rows.remove(&record.key)),
-                    },
+                    }
                 }
             }
         }
@@ -297,6 +343,11 @@ impl Rig {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// Metrics that nobody scrapes.
+pub fn no_metrics() -> Metrics {
+    Metrics::new(&mut prometheus_client::registry::Registry::default())
 }
 
 pub fn count(attempts: &[Attempt], outcome: Outcome) -> usize {
@@ -352,6 +403,7 @@ fn judged(to: &[&str], message: &str, now: Timestamp) -> Judged {
         reverse_path,
         header_from: Some(domain),
         classification: Classification::Clean,
+        observed_as: None,
         size_bytes: message.len() as u64,
         header_message_id: Some("m1@customer.example".into()),
         client_queue_id: None,

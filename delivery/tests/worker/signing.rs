@@ -43,6 +43,7 @@ fn keys() -> Keys {
             algorithm,
             sealed_private_key: String::new(),
             public_key: STANDARD.encode(public),
+            created_at: None,
         };
         key.sealed_private_key = cluster.seal(&Setting::DkimKey(key.clone()).key(), private);
         zone.push_str(&format!(

@@ -26,6 +26,7 @@ fn verdict(classification: Classification) -> Verdict {
             reverse_path: ReversePath::Mailbox(mailbox("bounce@customer.example")),
             header_from: Some(Domain::parse("from.example").unwrap()),
             classification,
+            observed_as: None,
             size_bytes: SPAM.len() as u64,
             header_message_id: None,
             client_queue_id: Some("4QwErT0".into()),

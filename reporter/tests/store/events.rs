@@ -28,6 +28,7 @@ pub fn summary(number: u32, classification: Classification) -> MessageSummary {
         reverse_path: ReversePath::Mailbox(mailbox("shop@customer.example")),
         header_from: Some(Domain::parse("customer.example").unwrap()),
         classification,
+        observed_as: None,
         size_bytes: 10_000,
         header_message_id: Some(format!("m{number}@customer.example")),
         client_queue_id: Some(format!("4QwErT{number:06}")),

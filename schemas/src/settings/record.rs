@@ -128,6 +128,9 @@ pub struct DkimKey {
     pub sealed_private_key: String,
     /// Public part as it stands in `p=`, base64.
     pub public_key: String,
+    /// Of two keys of a kind the older one signs. Absent on keys made before this was written down: older than any other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<Timestamp>,
 }
 
 /// Where mail for a domain goes in place of its MX.

@@ -130,8 +130,15 @@ fn attempts() {
 
 #[test]
 fn queue_entries() {
-    let kind = |entry: &QueueEntry| vec![if entry.held { "held" } else { "waiting" }];
-    check("queue", kind, &["held", "waiting"]);
+    let kind = |entry: &QueueEntry| {
+        vec![match (entry.held, entry.passed_on_at, entry.moved) {
+            (true, ..) => "held",
+            (_, Some(_), _) => "passed on",
+            (.., true) => "moved",
+            _ => "waiting",
+        }]
+    };
+    check("queue", kind, &["held", "waiting", "passed on", "moved"]);
 }
 
 #[test]

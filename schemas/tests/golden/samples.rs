@@ -139,6 +139,7 @@ fn summary(full: bool) -> MessageSummary {
         reverse_path: ReversePath::Mailbox(mailbox("bounce@customer.example")),
         header_from: full.then(|| domain("xn--bcher-kva.example")),
         classification: if full { Classification::Spam } else { Classification::Clean },
+        observed_as: None,
         size_bytes: 1234,
         header_message_id: full.then(|| "x@customer.example".into()),
         client_queue_id: full.then(|| "4QwErT0".into()),
@@ -209,6 +210,10 @@ fn verdicts(out: &mut Vec<(String, Value)>) {
     };
     put(out, "released/judged", &judged(false));
     put(out, "released/judged_with_everything", &judged(true));
+    let mut observed = judged(false);
+    observed.message.classification = Classification::ObserveOnly;
+    observed.message.observed_as = Some(Classification::DuplicateHeader);
+    put(out, "released/judged_observed", &observed);
 }
 
 fn attempt(cause: AttemptCause, full: bool, outcomes: &[Outcome]) -> AttemptEvent {
@@ -266,9 +271,13 @@ fn delivery(out: &mut Vec<(String, Value)>) {
         route: full.then(|| "relay.example:2525".into()),
         position: position(Topic::Released),
         stored_at: AT,
+        passed_on_at: None,
+        moved: false,
     };
     put(out, "queue/entry", &entry(false));
     put(out, "queue/entry_with_everything", &entry(true));
+    put(out, "queue/entry_passed_on", &QueueEntry { passed_on_at: Some(AT), ..entry(false) });
+    put(out, "queue/entry_moved", &QueueEntry { moved: true, ..entry(false) });
 }
 
 fn state(out: &mut Vec<(String, Value)>) {
@@ -431,8 +440,11 @@ fn settings(out: &mut Vec<(String, Value)>) {
             algorithm,
             sealed_private_key: "k1:bm9uY2U=:Y2lwaGVydGV4dA==".into(),
             public_key: "cHVibGlj".into(),
+            created_at: None,
         };
-        put(out, &format!("settings/dkim_key_{name}"), &Setting::DkimKey(key));
+        put(out, &format!("settings/dkim_key_{name}"), &Setting::DkimKey(key.clone()));
+        let dated = DkimKey { created_at: Some(AT), ..key };
+        put(out, &format!("settings/dkim_key_{name}_dated"), &Setting::DkimKey(dated));
     }
     let route = StaticRoute { domain: domain("two.example"), host: "mail.two.example:25".into() };
     put(out, "settings/route", &Setting::Route(route));

@@ -91,6 +91,29 @@ async fn a_large_message_stays_in_its_chunks() {
     site.append(Topic::Accepted, &lost.user, spool::encode(&lost, b"").unwrap()).await;
     let classed = site.find(Topic::Verdicts, |r| classification(r, lost.id)).await;
     assert_eq!(classed, Classification::Unknown);
+    assert_eq!((scorer.counted("bodies_lost"), scorer.counted("undecodable")), (1, 0));
+    scorer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_does_not_parse_is_counted_and_what_follows_is_judged() {
+    let site = Site::open().await;
+    let scorer = site.start(1);
+    let envelope = site.envelope("shop.example", 1);
+    for garbage in ["", "{ no JSON", "{}\n\nno envelope"] {
+        site.append(Topic::Accepted, &envelope.user, garbage.into()).await;
+    }
+    site.append(Topic::Commands, &envelope.user, "{ no JSON".into()).await;
+    site.accept(&envelope, "hello").await;
+    site.until_released(1).await;
+    assert_eq!(site.released().await, [envelope.id]);
+    let command = async {
+        while scorer.counted("undecodable") < 4 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, command).await.expect("the command is passed over, too");
+    assert_eq!(scorer.counted("bodies_lost"), 0);
     scorer.stop().await;
 }
 

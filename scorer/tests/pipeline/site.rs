@@ -39,9 +39,18 @@ pub struct Site {
 pub struct Scorer {
     shutdown: CancellationToken,
     task: JoinHandle<Result<(), scorer::Error>>,
+    registry: Registry,
 }
 
 impl Scorer {
+    /// The value of a counter, as Prometheus is told it.
+    pub fn counted(&self, name: &str) -> u64 {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("mailweir_scorer_{name}_total ")));
+        line.expect("the counter").parse().expect("a number")
+    }
+
     pub async fn stop(self) {
         self.shutdown.cancel();
         tokio::time::timeout(PATIENCE, self.task).await.expect("it stops").unwrap().unwrap();
@@ -125,10 +134,11 @@ impl Site {
         let settings = eventlog::view::settings(Arc::clone(&log), shutdown.clone());
         let classifier = Arc::new(scorer::Classifier::shipped().unwrap());
         let config = Config { slots, batch: 16, ..Config::new("node1", classifier) };
-        let metrics = Metrics::new(&mut Registry::default());
+        let mut registry = Registry::default();
+        let metrics = Metrics::new(&mut registry);
         let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
         let task = tokio::spawn(scorer::run(config, log, clock, settings, metrics, shutdown.clone()));
-        Scorer { shutdown, task }
+        Scorer { shutdown, task, registry }
     }
 
     pub fn envelope(&self, user: &str, number: usize) -> Envelope {
