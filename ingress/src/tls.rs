@@ -26,8 +26,14 @@ const WARN_EVERY: Duration = Duration::from_secs(86_400);
 #[derive(Clone)]
 pub struct Certificate {
     files: TlsFiles,
+    /// When the files that were loaded first had been changed last: taken before they were read, so that no change after it
+    /// is missed.
+    first_seen: Modified,
     loaded: Arc<RwLock<Loaded>>,
 }
+
+/// Of the certificate and the key.
+type Modified = [Option<SystemTime>; 2];
 
 struct Loaded {
     config: Arc<ServerConfig>,
@@ -39,7 +45,8 @@ impl Certificate {
     /// # Errors
     /// When a file cannot be read, or certificate and key do not fit.
     pub fn load(files: &TlsFiles) -> Result<Self, Error> {
-        Ok(Certificate { files: files.clone(), loaded: Arc::new(RwLock::new(read(files)?)) })
+        let first_seen = modified(files);
+        Ok(Certificate { files: files.clone(), first_seen, loaded: Arc::new(RwLock::new(read(files)?)) })
     }
 
     #[must_use]
@@ -70,7 +77,7 @@ impl Certificate {
         clock: Arc<dyn Clock>,
         shutdown: CancellationToken,
     ) {
-        let mut seen = modified(&self.files);
+        let mut seen = self.first_seen;
         let mut warned_at = self.warn(clock.now());
         loop {
             tokio::select! {
@@ -129,7 +136,7 @@ fn first_end(chain: &[CertificateDer<'_>]) -> Option<Timestamp> {
     chain.iter().filter_map(end).min()
 }
 
-fn modified(files: &TlsFiles) -> [Option<SystemTime>; 2] {
+fn modified(files: &TlsFiles) -> Modified {
     [&files.certificate, &files.key].map(|path| std::fs::metadata(path).and_then(|m| m.modified()).ok())
 }
 

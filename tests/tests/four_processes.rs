@@ -295,6 +295,44 @@ fn a_second_node_comes_and_goes_while_mail_flows_and_nothing_comes_twice() {
     site.wait_until_each_arrived_once(3 * MESSAGES);
 }
 
+/// The pool of the user has an address of the second node alone, and the first takes every message.
+#[test]
+fn mail_leaves_from_the_node_that_has_the_address_of_its_pool() {
+    let site = Site::new();
+    let control = site.start_control();
+    let pool = "[[egress_source]]\nnode = \"node1\"\nip = \"127.0.0.21\"\n\
+                [[egress_source]]\nnode = \"node2\"\nip = \"127.0.0.22\"\n\
+                [[egress_pool]]\nname = \"default\"\nsources = [\"127.0.0.21\"]\n\
+                [[egress_pool]]\nname = \"second\"\nsources = [\"127.0.0.22\"]\n";
+    site.apply(&control, &format!("{pool}{SETTINGS}delivery_pool = \"second\"\n"));
+    let _scorer = site.start("node1", "scorer");
+    let mut first = site.start("node1", "delivery");
+    let _ingress = site.start_ingress();
+    for number in 0..MESSAGES {
+        send(site.smtp_port, number);
+    }
+    let in_lane_of_second = || {
+        let queue = control.verb(&["queue", "--json", "--limit", "1000"]);
+        let answer: serde_json::Value = serde_json::from_slice(&queue.stdout).ok()?;
+        let entries = answer["entries"].as_array().or_else(|| answer.as_array())?;
+        let all = entries.len() == MESSAGES && entries.iter().all(|entry| entry["node"] == "node2");
+        all.then_some(())
+    };
+    wait::until("all is in the lane of the second node", PATIENCE, in_lane_of_second);
+    assert_eq!(site.sink.received(), BTreeMap::new(), "nothing leaves from another address");
+    let mut second = site.start("node2", "delivery");
+    site.wait_until_each_arrived_once(MESSAGES);
+    // And while both are at work.
+    for number in MESSAGES..2 * MESSAGES {
+        send(site.smtp_port, number);
+    }
+    site.wait_until_each_arrived_once(2 * MESSAGES);
+    assert_eq!(site.sink.clients(), BTreeSet::from(["127.0.0.22".to_owned()]));
+    for process in [&mut first, &mut second] {
+        assert_eq!(process.terminate(), Some(0), "{}", process.roles);
+    }
+}
+
 /// Every command and configuration of the file, on one broker in place of three and with paths and addresses of this
 /// machine; with statistics in ClickHouse, whose user is the one that make-secrets makes.
 #[test]
