@@ -17,10 +17,11 @@ impl Client {
     /// # Errors
     /// When the connection fails.
     pub fn connect(port: u16) -> std::io::Result<(Self, String)> {
-        Self::connect_from(Ipv4Addr::LOCALHOST, port)
+        Self::connect_to(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
     }
 
-    /// The same from another address of the machine.
+    /// The same from another address of the machine. (Bound to the one that servers of the tests listen at, it could take the
+    /// port of one that is just being started again.)
     ///
     /// # Errors
     /// When the connection fails.
