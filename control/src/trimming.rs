@@ -1,7 +1,7 @@
 //! Dropping of `accepted` and `released` what is past its retention, was read, and that no lane still needs. Only a log that
 //! does not do so by itself (Kafka) makes anything of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,10 +90,7 @@ fn needed<'a>(entries: impl Iterator<Item = &'a QueueEntry>) -> Needed {
 
 /// The nodes whose lanes hold messages that their worker would have written anew by now, had it been there.
 #[must_use]
-pub fn unattended<'a>(
-    entries: impl Iterator<Item = &'a QueueEntry>,
-    now: Timestamp,
-) -> std::collections::BTreeSet<String> {
+pub fn unattended<'a>(entries: impl Iterator<Item = &'a QueueEntry>, now: Timestamp) -> BTreeSet<String> {
     let before = now.minus(kept(Topic::Released) / 4 * 3);
     entries.filter(|entry| entry.stored_at < before).map(|entry| entry.node.clone()).collect()
 }
@@ -145,6 +142,6 @@ mod tests {
         let stored = |node, hours| entry(node, 0, 0, now.minus(HOUR * hours));
         // Whoever works on a lane writes anew after a day.
         let entries = [stored("mx1", 25), stored("mx2", 37), stored("mx2", 1)];
-        assert_eq!(unattended(entries.iter(), now), std::collections::BTreeSet::from(["mx2".to_owned()]));
+        assert_eq!(unattended(entries.iter(), now), BTreeSet::from(["mx2".to_owned()]));
     }
 }
