@@ -12,6 +12,7 @@ pub mod attempt;
 pub mod commands;
 pub mod envelope;
 pub mod ids;
+pub mod models;
 pub mod quarantine;
 pub mod queue;
 pub mod reply;

@@ -57,7 +57,8 @@ fn text(bytes: usize) -> Vec<u8> {
 
 fn alternative(bytes: usize) -> Vec<u8> {
     let half = filler((bytes - 800) / 2);
-    let rich = half.replace(".\r\n", "=2E</p>\r\n<p style=3D\"color:#333\"><a href=3D\"https://shop.example/a\">x</a>");
+    let rich = half
+        .replace(".\r\n", "=2E</p>\r\n<p style=3D\"color:#333\"><a href=3D\"https://shop.example/a\">x</a>");
     format!(
         "{HEADER}Content-Type: multipart/alternative; boundary=\"=_b1\"\r\n\r\n--=_b1\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n{half}\r\n--=_b1\r\nContent-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n<html><body><p>{rich}</p></body></html>\r\n--=_b1--\r\n"
     )
@@ -78,8 +79,11 @@ fn attachment(bytes: usize) -> Vec<u8> {
 }
 
 fn parts(count: usize) -> Vec<u8> {
-    format!("{HEADER}Content-Type: multipart/mixed; boundary=b\r\n\r\n{}", "--b\r\n\r\nsome text\r\n".repeat(count))
-        .into_bytes()
+    format!(
+        "{HEADER}Content-Type: multipart/mixed; boundary=b\r\n\r\n{}",
+        "--b\r\n\r\nsome text\r\n".repeat(count)
+    )
+    .into_bytes()
 }
 
 fn long_field(bytes: usize) -> Vec<u8> {

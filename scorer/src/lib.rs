@@ -5,11 +5,13 @@
 //! it asks `identity` who sent it, `checks` and `content` what is wrong with it, `state` whether its sender is locked;
 //! `outputs` writes what follows, `batch` commits it. `commands` is what people ask for, `timers` what time brings,
 //! `replay` how a partition's state comes back after a restart or a move.
+//! `learner` corrects the content classifier by what people release and confirm.
 
 pub mod run;
 
 mod batch;
 mod commands;
+mod learner;
 mod outputs;
 mod replay;
 mod timers;

@@ -190,11 +190,11 @@ fn target(address: &WebAddress<'_>, features: &mut Features) {
     features.fact_of(Block::Links, "link to a domain that ends in", suffix(host));
     features.fact_of(Block::Links, "link to a domain whose name is", shape(chosen_name(host)));
     features.fact_count(Block::Links, "labels in a link's host:", host.split('.').count());
-    let path_parts = address.path.split('/').filter(|p| !p.is_empty());
+    let mut path_parts = address.path.split('/').filter(|p| !p.is_empty());
     features.fact_count(Block::Links, "parts of a link's path:", path_parts.clone().count());
     let longest = path_parts.clone().map(str::len).max().unwrap_or(0);
     features.fact_count(Block::Links, "characters in a part of a link's path:", longest);
-    if let Some(last) = path_parts.last()
+    if let Some(last) = path_parts.next_back()
         && let Some((_, extension)) = last.rsplit_once('.')
         && extension.len() < 6
     {
