@@ -4,6 +4,7 @@ mod ask;
 mod local;
 mod log;
 mod message;
+mod model;
 mod quarantine;
 mod queue;
 mod score;
@@ -62,6 +63,8 @@ enum Verb {
     Score(score::ScoreArguments),
     /// Train the content classifier with a site's own mail.
     Train(train::TrainArguments),
+    /// What the content classifier has learnt from releases and confirmations; back to an earlier version.
+    Model(model::ModelArguments),
     /// One message's whole story, from the client's connection to every remote reply.
     Trace(message::TraceArguments),
     /// Search the message log: one line per recipient outcome.
@@ -128,6 +131,7 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Dkim(arguments) => settings::dkim(arguments).await?,
         Verb::Score(arguments) => score::score(&arguments)?,
         Verb::Train(arguments) => train::train(arguments)?,
+        Verb::Model(arguments) => model::model(arguments).await?,
         Verb::Trace(arguments) => message::trace(arguments).await?,
         Verb::Log(arguments) => log::log(arguments).await?,
         Verb::Stats(arguments) => stats::stats(arguments).await?,
