@@ -19,7 +19,11 @@ pub struct Lexicon {
     phrases: HashMap<u64, u16>,
     brands: Vec<Brand>,
     names: HashMap<u64, u16>,
+    /// One bit for some of the hash of each word that a phrase or name begins with: most words begin none.
+    first_words: Vec<u64>,
 }
+
+const FIRST_WORD_BITS: usize = 1 << 16;
 
 /// A name that impostors use.
 #[derive(Debug)]
@@ -46,6 +50,7 @@ impl Lexicon {
             phrases: HashMap::new(),
             brands: Vec::new(),
             names: HashMap::new(),
+            first_words: vec![0; FIRST_WORD_BITS / 64],
         };
         for line in PHRASES.lines().filter(|line| !line.starts_with('#')) {
             if let Some(meaning) = line.strip_prefix('[') {
@@ -53,25 +58,53 @@ impl Lexicon {
             } else {
                 let meaning = lexicon.meanings.len().saturating_sub(1) as u16;
                 for phrase in line.split(',') {
-                    lexicon.phrases.entry(key(phrase)).or_insert(meaning);
+                    let key = lexicon.key(phrase);
+                    lexicon.phrases.entry(key).or_insert(meaning);
                 }
             }
         }
         for line in BRANDS.lines() {
             let (name, domains) = line.split_once('\t').unwrap_or((line, ""));
             let brand = lexicon.brands.len() as u16;
-            lexicon.names.entry(key(name)).or_insert(brand);
+            let key = lexicon.key(name);
+            lexicon.names.entry(key).or_insert(brand);
             let domains = domains.split(' ').filter(|d| !d.is_empty()).map(str::to_owned).collect();
             lexicon.brands.push(Brand { name: name.to_owned(), domains });
         }
         lexicon
     }
 
+    /// The key of a phrase that is being learnt.
+    fn key(&mut self, phrase: &str) -> u64 {
+        let words = Words::of(phrase, false).hashes;
+        if let Some(first) = words.first() {
+            let (word, bit) = first_word_bit(*first);
+            self.first_words[word] |= bit;
+        }
+        words.into_iter().reduce(mix).unwrap_or_default()
+    }
+
+    /// Calls with the key of every run of one to [`LONGEST`] words that may be a phrase.
+    fn each_phrase(&self, words: &[u64], mut call: impl FnMut(u64)) {
+        for start in 0..words.len() {
+            let (word, bit) = first_word_bit(words[start]);
+            if self.first_words[word] & bit == 0 {
+                continue;
+            }
+            let mut key = words[start];
+            call(key);
+            for word in words.iter().skip(start + 1).take(LONGEST - 1) {
+                key = mix(key, *word);
+                call(key);
+            }
+        }
+    }
+
     /// How often each meaning is expressed; one phrase counts once wherever it stands within a longer one.
     #[must_use]
     pub fn meanings(&self, words: &[u64]) -> Vec<(&str, usize)> {
         let mut counts = vec![0usize; self.meanings.len()];
-        each_phrase(words, |key| {
+        self.each_phrase(words, |key| {
             if let Some(meaning) = self.phrases.get(&key) {
                 counts[usize::from(*meaning)] += 1;
             }
@@ -83,7 +116,7 @@ impl Lexicon {
     #[must_use]
     pub fn brands(&self, words: &[u64]) -> Vec<(u16, usize)> {
         let mut found: Vec<(u16, usize)> = Vec::new();
-        each_phrase(words, |key| {
+        self.each_phrase(words, |key| {
             if let Some(brand) = self.names.get(&key) {
                 match found.iter_mut().find(|(known, _)| known == brand) {
                     Some((_, count)) => *count += 1,
@@ -134,24 +167,13 @@ impl Default for Lexicon {
     }
 }
 
+fn first_word_bit(hash: u64) -> (usize, u64) {
+    let bit = hash as usize % FIRST_WORD_BITS;
+    (bit / 64, 1 << (bit % 64))
+}
+
 fn suffix_is(suffix: &str, domain: &str) -> bool {
     suffix.split('.').any(|label| label == domain)
-}
-
-fn key(phrase: &str) -> u64 {
-    Words::of(phrase, false).hashes.into_iter().reduce(mix).unwrap_or_default()
-}
-
-/// Calls with the key of every run of one to [`LONGEST`] words.
-fn each_phrase(words: &[u64], mut call: impl FnMut(u64)) {
-    for start in 0..words.len() {
-        let mut key = words[start];
-        call(key);
-        for word in words.iter().skip(start + 1).take(LONGEST - 1) {
-            key = mix(key, *word);
-            call(key);
-        }
-    }
 }
 
 #[cfg(test)]
