@@ -45,6 +45,7 @@ impl Config {
             (format!("lane-{node}"), vec![Topic::Commands]),
             ("reporter".into(), vec![Topic::Verdicts, Topic::Attempts]),
             ("feedback".into(), vec![Topic::Verdicts]),
+            ("learner".into(), vec![Topic::Models]),
         ];
         Config { node, command_timeout: Duration::from_secs(10), groups }
     }

@@ -4,6 +4,7 @@ use std::sync::{Arc, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use schemas::Topic;
+use schemas::models::ModelsView;
 use schemas::senders::SendersView;
 use schemas::settings::SettingsView;
 use tokio::sync::watch;
@@ -156,6 +157,17 @@ pub fn settings(log: Log, shutdown: CancellationToken) -> View<SettingsView> {
         }
     };
     View::follow(log, Topic::Settings, SettingsView::default(), apply, shutdown)
+}
+
+/// The versions of what the classifier has learnt, followed.
+#[must_use]
+pub fn models(log: Log, shutdown: CancellationToken) -> View<ModelsView> {
+    let apply = |view: &mut ModelsView, record: &Record| {
+        if let Err(error) = view.apply(&record.key, record.value.as_deref()) {
+            tracing::error!(position = %record.position, %error, "a record of models does not parse, it is passed over");
+        }
+    };
+    View::follow(log, Topic::Models, ModelsView::default(), apply, shutdown)
 }
 
 /// The mirror of `senders`, followed.

@@ -139,6 +139,7 @@ pub fn event(data: &[u8]) {
     again::<schemas::attempt::AttemptEvent>(data);
     again::<schemas::commands::Command>(data);
     again::<schemas::quarantine::QuarantineState>(data);
+    reads::<schemas::models::ModelRecord>(data);
     again::<schemas::queue::QueueEntry>(data);
     again::<schemas::reply::Reply>(data);
     again::<schemas::senders::SenderRow>(data);
@@ -158,6 +159,8 @@ pub fn event(data: &[u8]) {
     }
     let mut settings = schemas::settings::SettingsView::default();
     let _ = settings.apply(b"key", Some(data), 0);
+    let mut models = schemas::models::ModelsView::default();
+    let _ = models.apply(b"delta/1", Some(data));
     let mut senders = schemas::senders::SendersView::default();
     let _ = senders.apply(b"key", Some(data));
 }

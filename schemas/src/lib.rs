@@ -14,6 +14,7 @@ pub mod envelope;
 pub mod ids;
 pub mod limits;
 pub mod migration;
+pub mod models;
 pub mod own_mail;
 pub mod plan;
 pub mod quarantine;

@@ -66,6 +66,7 @@ impl Member {
     pub async fn process(&mut self, consumer: &mut dyn Consumer, records: &[Record]) -> Result<(), LogError> {
         let now = self.clock.now();
         self.forget_policies_of_old_settings();
+        self.follow_models();
         let mut batch = self.begin_batch();
         for record in records {
             if batch.is_full() {

@@ -1,7 +1,8 @@
 //! The content classifier: what the text, the links and the shape of a message say, as a probability that it is spam.
 //!
 //! The way of a message: `reading` decodes it (`html`, `words`, `links` take its parts apart), `extract` makes features of
-//! it with what `lexicon` knows, `model` weighs them, `explain` says which of them mattered. `training` makes models.
+//! it with what `lexicon` knows, `model` weighs them, `explain` says which of them mattered. `training` makes models, `online`
+//! corrects one while it is used.
 
 pub mod explain;
 pub mod extract;
@@ -10,6 +11,7 @@ pub mod html;
 pub mod lexicon;
 pub mod links;
 pub mod model;
+pub mod online;
 pub mod reading;
 pub mod training;
 pub mod words;
@@ -17,6 +19,7 @@ pub mod words;
 use crate::facts::Facts;
 use lexicon::Lexicon;
 use model::{Model, ModelError};
+use schemas::models::Delta;
 
 /// A model with what it needs to score.
 #[derive(Debug)]
@@ -37,6 +40,23 @@ impl Classifier {
     /// Never, but for a binary that was built with a broken model.
     pub fn shipped() -> Result<Self, ModelError> {
         Ok(Classifier::new(Model::shipped()?))
+    }
+
+    /// With what was learnt on top of the model; `None` when it was learnt on top of another.
+    #[must_use]
+    pub fn with_delta(&self, delta: &Delta) -> Option<Self> {
+        Some(Classifier::new(self.model.with_delta(delta)?))
+    }
+
+    #[must_use]
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The features of a message, as they stand in feedback.
+    #[must_use]
+    pub fn buckets(&self, facts: &Facts<'_>) -> Vec<Vec<u32>> {
+        extract::features(facts, &self.lexicon, false).buckets()
     }
 
     /// The probability that the message is spam.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use eventlog::{Consumer, LogError, Record, bodies};
 use schemas::commands::{Action, Command};
+use schemas::models::Feedback;
 use schemas::quarantine::QuarantineState;
 use schemas::reply::Reply;
 use schemas::senders::{HoldRow, Lock, LockChange};
@@ -13,6 +14,7 @@ use schemas::verdict::{Identity, Judged, VerdictEvent};
 use schemas::{Domain, MessageId, Position, Timestamp, Topic, UserId, spool};
 
 use crate::batch::Batch;
+use crate::facts::Facts;
 use crate::outputs;
 use crate::run::Member;
 use crate::state::Entry;
@@ -176,6 +178,9 @@ impl Member {
                 confirmed: state == QuarantineState::Confirmed,
             }
         };
+        if let Some(feedback) = self.feedback(&judged, &message, state, &command.by, now) {
+            batch.push(outputs::feedback(feedback));
+        }
         batch.push(outputs::row(&row));
         batch.push(outputs::event(user, Some(id), &event));
         self.owned_mut(partition)?.quarantined.put(&row);
@@ -211,6 +216,37 @@ impl Member {
         };
         batch.push(outputs::event(&row.message.user, Some(id), &event));
         Ok(done(format!("message {id}, which waited for a limit, {}", word(QuarantineState::Removed))))
+    }
+
+    /// What the person's decision says of the content. Nothing, when the content did not decide, or when the message stands in
+    /// `bodies`: so large a message says little by its words.
+    fn feedback(
+        &self,
+        judged: &Judged,
+        message: &[u8],
+        state: QuarantineState,
+        by: &str,
+        now: Timestamp,
+    ) -> Option<Feedback> {
+        let is_spam = match state {
+            QuarantineState::Released => false,
+            QuarantineState::Confirmed => true,
+            _ => return None,
+        };
+        let by_content = judged.message.classification.is_abuse()
+            && judged.symbols.iter().any(|symbol| symbol.name == "CONTENT");
+        if !by_content || message.is_empty() {
+            return None;
+        }
+        Some(Feedback {
+            message_id: judged.message.id,
+            domain: judged.message.domain.clone(),
+            is_spam,
+            by: cut_by(by),
+            at: now,
+            format: crate::classifier::model::FORMAT,
+            features: self.classifier.buckets(&Facts::of(&judged.envelope, message)),
+        })
     }
 
     pub async fn read_quarantined(&self, position: Position) -> Result<Option<(Judged, Bytes)>, LogError> {

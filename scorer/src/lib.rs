@@ -7,12 +7,14 @@
 //! `locks` says whether its sender now is, `outputs` writes what follows, `batch` commits it. `commands` is what people ask for, `timers` what time brings, `holds` what waits
 //! for a limit,
 //! `replay` how a partition's state comes back after a restart or a move.
+//! `learner` corrects the content classifier by what people release and confirm.
 
 pub mod run;
 
 mod batch;
 mod commands;
 mod holds;
+mod learner;
 mod outputs;
 mod replay;
 mod timers;

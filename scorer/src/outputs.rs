@@ -2,13 +2,14 @@
 
 use bytes::Bytes;
 use eventlog::NewRecord;
+use schemas::models::{Delta, Feedback, ModelRecord};
 use schemas::quarantine::{QuarantineRow, QuarantineState};
 use schemas::reply::Reply;
 use schemas::senders::{HoldRow, SenderRow};
 use schemas::topics::MAX_VALUE_BYTES;
 use schemas::verdict::{BY_POLICY, Disposition, Judged, Verdict, VerdictEvent};
 use schemas::{
-    Envelope, MessageId, Position, SmtpReply, Timestamp, Topic, UserId, quarantine, senders, spool,
+    Envelope, MessageId, Position, SmtpReply, Timestamp, Topic, UserId, models, quarantine, senders, spool,
 };
 use serde::Serialize;
 
@@ -124,6 +125,25 @@ pub fn session_reply(partition: u32, message_id: MessageId, reply: SmtpReply) ->
 pub fn command_reply(partition: u32, reply: &Reply, command_id: &str) -> NewRecord {
     let key = command_id.to_owned();
     NewRecord::new(Topic::Replies, key.clone(), key, json(reply)).in_partition(partition)
+}
+
+/// What somebody said of a message, for the learner.
+pub fn feedback(feedback: Feedback) -> NewRecord {
+    model_record(&ModelRecord::Feedback(feedback))
+}
+
+pub fn model_delta(delta: &Delta) -> NewRecord {
+    model_record(&ModelRecord::Delta(delta.clone()))
+}
+
+fn model_record(record: &ModelRecord) -> NewRecord {
+    let key = models::key(record);
+    NewRecord::new(Topic::Models, key.clone(), key, json(record))
+}
+
+pub fn model_tombstone(key: &[u8]) -> NewRecord {
+    let key = Bytes::copy_from_slice(key);
+    NewRecord::tombstone(Topic::Models, key.clone(), key)
 }
 
 fn user_bytes(user: &UserId) -> Bytes {

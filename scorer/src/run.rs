@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use eventlog::view::Progress;
 use eventlog::{Clock, Consumer, Log, LogError, Polled, View};
+use schemas::models::ModelsView;
 use schemas::settings::SettingsView;
 use schemas::topics::TopicPartition;
 use schemas::{Timestamp, Topic};
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::classifier::Classifier;
 use crate::policy::Policies;
 use crate::state::PartitionState;
-use crate::{Error, Metrics, replay};
+use crate::{Error, Metrics, learner, replay};
 
 const GROUP: &str = "scorer";
 /// Time between two looks at what time brings (locks that end, rows that leave).
@@ -60,11 +61,23 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let mut members = JoinSet::new();
+    let models = eventlog::view::models(Arc::clone(&log), shutdown.clone());
+    let learner = learner::run(
+        format!("{}-learner", config.node),
+        config.classifier.model().clone(),
+        Arc::clone(&log),
+        Arc::clone(&clock),
+        shutdown.clone(),
+    );
+    members.spawn(async { Ok(learner.await?) });
     for slot in 0..config.slots.max(1) {
         let member = Member {
             slot: format!("{}-{slot}", config.node),
             batch: config.batch.max(1),
+            trained: Arc::clone(&config.classifier),
             classifier: Arc::clone(&config.classifier),
+            models_changes: models.changes(),
+            models: models.clone(),
             log: Arc::clone(&log),
             clock: Arc::clone(&clock),
             settings_changes: settings.changes(),
@@ -91,7 +104,12 @@ pub async fn run(
 pub struct Member {
     pub slot: String,
     batch: usize,
+    /// As it was trained.
+    trained: Arc<Classifier>,
+    /// With what was learnt since.
     pub classifier: Arc<Classifier>,
+    models: View<ModelsView>,
+    models_changes: watch::Receiver<Progress>,
     pub log: Log,
     pub clock: Arc<dyn Clock>,
     pub settings: View<SettingsView>,
@@ -113,6 +131,11 @@ impl Member {
             // Judged by settings that are not all there, mail would be blocked or let go wrongly.
             () = self.settings.caught_up() => {}
         }
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            () = self.models.caught_up() => {}
+        }
+        self.models_changes.mark_changed();
         let mut pause = FIRST_PAUSE;
         while !shutdown.is_cancelled() {
             let joined = tokio::select! {
@@ -250,6 +273,21 @@ impl Member {
         if self.settings_changes.has_changed().unwrap_or(false) {
             self.settings_changes.mark_unchanged();
             self.policies.clear();
+        }
+    }
+
+    /// Classifies by the newest version from here on.
+    pub fn follow_models(&mut self) {
+        if !self.models_changes.has_changed().unwrap_or(false) {
+            return;
+        }
+        self.models_changes.mark_unchanged();
+        let models = self.models.read();
+        let newest = models.newest().and_then(|delta| self.trained.with_delta(delta));
+        let classifier = newest.map_or_else(|| Arc::clone(&self.trained), Arc::new);
+        if classifier.version() != self.classifier.version() {
+            tracing::info!(model.version = classifier.version(), "classifying by another version");
+            self.classifier = classifier;
         }
     }
 

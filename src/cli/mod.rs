@@ -6,6 +6,7 @@ mod local;
 mod log;
 mod message;
 mod migrate;
+mod model;
 mod quarantine;
 mod queue;
 mod rewrite;
@@ -65,6 +66,8 @@ enum Verb {
     Score(score::ScoreArguments),
     /// Train the content classifier with a site's own mail.
     Train(train::TrainArguments),
+    /// What the content classifier has learnt from releases and confirmations; back to an earlier version.
+    Model(model::ModelArguments),
     /// One message's whole story, from the client's connection to every remote reply.
     Trace(message::TraceArguments),
     /// Search the message log: one line per recipient outcome.
@@ -141,6 +144,7 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Dkim(arguments) => settings::dkim(arguments).await?,
         Verb::Score(arguments) => score::score(&arguments)?,
         Verb::Train(arguments) => train::train(arguments)?,
+        Verb::Model(arguments) => model::model(arguments).await?,
         Verb::Trace(arguments) => message::trace(arguments).await?,
         Verb::Log(arguments) => log::log(arguments).await?,
         Verb::Stats(arguments) => stats::stats(arguments).await?,

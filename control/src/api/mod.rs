@@ -3,6 +3,7 @@
 
 mod commands;
 mod dkim;
+mod model;
 mod queries;
 mod settings;
 
@@ -13,6 +14,7 @@ pub use commands::{
     RerouteRequest, UnlockRequest,
 };
 pub use dkim::{DkimGenerate, DkimImport, DkimKeyInfo, DkimKeys, DkimRemove, DnsRecord};
+pub use model::{ModelAnswer, ModelVersion, RollbackRequest};
 pub use queries::{
     BackupAnswer, Coverage, DirectoryRequest, ExportAnswer, GroupLag, HeldAnswer, IdentitiesAnswer,
     QuarantineAnswer, QuarantineDetails, QueueAnswer, QueueTotal, StatusAnswer, ViewStatus,

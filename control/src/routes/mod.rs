@@ -1,6 +1,7 @@
 //! The routes over a [`Context`]. Every refusal is JSON with what is wrong and what to do about it.
 
 mod dkim;
+mod model;
 mod params;
 mod quarantine;
 mod queue;
@@ -31,6 +32,8 @@ pub fn router(context: Context) -> Router {
         .route("/v1/dkim/generate", post(dkim::generate))
         .route("/v1/dkim/import", post(dkim::import))
         .route("/v1/dkim/remove", post(dkim::remove))
+        .route("/v1/model", get(model::show))
+        .route("/v1/model/rollback", post(model::roll_back))
         .route("/v1/identities", get(senders::identities))
         .route("/v1/held", get(senders::held))
         .route("/v1/lock", post(senders::lock))

@@ -14,6 +14,7 @@ use schemas::attempt::{AttemptCause, AttemptEvent, Outcome};
 use schemas::commands::{Action, Command};
 use schemas::envelope::{Envelope, Origin};
 use schemas::migration::{Migration, MigrationState};
+use schemas::models::ModelRecord;
 use schemas::plan::Plan;
 use schemas::quarantine::{QuarantineRow, QuarantineState};
 use schemas::queue::QueueEntry;
@@ -67,6 +68,17 @@ fn keeps(was: &Value, is: &Value, at: &str) {
 }
 
 // The matches below have no wildcard: a variant that is added asks for its file.
+
+#[test]
+fn models() {
+    let kind = |record: &ModelRecord| match record {
+        ModelRecord::Feedback(_) => vec!["feedback"],
+        ModelRecord::Delta(_) => vec!["delta"],
+        ModelRecord::Rollback { .. } => vec!["rollback"],
+        ModelRecord::Unknown => vec!["unknown"],
+    };
+    check("models", kind, &["feedback", "delta", "rollback"]);
+}
 
 #[test]
 fn envelopes() {

@@ -4,6 +4,7 @@ use schemas::attempt::{Attempt, AttemptCause, AttemptEvent, Egress, Outcome, Rec
 use schemas::commands::{Action, Command, QueueSelect};
 use schemas::envelope::{BodyType, Client, Envelope, Notify, Origin, Recipient, Ret, Tls};
 use schemas::migration::{Migration, MigrationState};
+use schemas::models::{Delta, Feedback, ModelRecord};
 use schemas::plan::Plan;
 use schemas::quarantine::{QuarantineRow, QuarantineState};
 use schemas::queue::{QueueEntry, QueuedRecipient};
@@ -36,7 +37,34 @@ pub fn all() -> Vec<(String, Value)> {
     settings(&mut out);
     commands(&mut out);
     replies(&mut out);
+    models(&mut out);
     out
+}
+
+fn models(out: &mut Vec<(String, Value)>) {
+    let feedback = Feedback {
+        message_id: id("feedback"),
+        domain: domain("customer.example"),
+        is_spam: true,
+        by: "root (cli)".into(),
+        at: AT,
+        format: 1,
+        features: vec![vec![3, 4711], vec![], vec![524_287]],
+    };
+    put(out, "models/feedback", &ModelRecord::Feedback(feedback));
+    let delta = Delta {
+        number: 3,
+        base: "default-582a1743".into(),
+        at: AT,
+        why: "2 corrections".into(),
+        learnt: 12,
+        agreed: 30,
+        capped: 1,
+        influence: [("customer.example".to_owned(), 1.5)].into(),
+        weights: vec![(3, -120), (4711, 64)],
+    };
+    put(out, "models/delta", &ModelRecord::Delta(delta));
+    put(out, "models/rollback", &ModelRecord::Rollback { to: 2, by: "root (cli)".into(), at: AT });
 }
 
 fn put<T: Serialize>(out: &mut Vec<(String, Value)>, name: &str, record: &T) {
@@ -376,7 +404,7 @@ fn user_settings() -> UserSettings {
         automatic_lock: None,
         max_connections: Some(10),
         spam_action: Some(SpamAction::Observe),
-        spam_threshold: Some(0.75),
+        spam_threshold: None,
         quarantine_response: Some(QuarantineResponse::Accept),
         require_valid_sender: Some(true),
         from_domains: Some(vec![domain("customer.example")]),
@@ -406,6 +434,8 @@ fn settings(out: &mut Vec<(String, Value)>) {
     });
     let settings = UserSettings { automatic_lock, ..UserSettings::default() };
     put(out, "settings/defaults_with_automatic_lock", &Setting::Defaults { settings });
+    let threshold = UserSettings { spam_threshold: Some(0.75), ..UserSettings::default() };
+    put(out, "settings/defaults_threshold", &Setting::Defaults { settings: threshold });
     put(
         out,
         "settings/domain",

@@ -107,6 +107,16 @@ impl Features {
         self.per_block.map(|count| 1.0 / (count.max(1) as f32).sqrt())
     }
 
+    /// The buckets of each block, as they stand in feedback.
+    #[must_use]
+    pub fn buckets(&self) -> Vec<Vec<u32>> {
+        let mut blocks = vec![Vec::new(); BLOCKS];
+        for feature in &self.list {
+            blocks[feature.block as usize].push(feature.bucket() as u32);
+        }
+        blocks
+    }
+
     /// Each feature with what it says; empty when that was not kept.
     pub fn named(&self) -> impl Iterator<Item = (Feature, &str)> {
         self.list.iter().copied().zip(self.names.iter().flatten().map(String::as_str))

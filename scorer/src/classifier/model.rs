@@ -1,16 +1,20 @@
 //! A trained model: what each feature weighs, how a sum of weights becomes a probability, and from which probability on
 //! mail is blocked or suspect. A file of half a MiB, read-only once it is trained.
 
+use schemas::models::Delta;
 use serde::{Deserialize, Serialize};
 
 use super::features::{BUCKETS, Features, hash};
 
 const MAGIC: &[u8; 4] = b"MWCM";
 /// Goes up when features change, since weights stand where the hashes of features say.
-const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 1;
 const MAX_CARD_BYTES: usize = 64 * 1024;
 /// Weights stand in the file as whole numbers up to this.
 const LARGEST: f32 = 127.0;
+
+/// Steps of a delta in one step of a stored weight, so that what is learnt online can be finer.
+const FINE: i16 = 64;
 
 /// The model that ships with Mailweir; `model/README.md` says how it was made.
 const SHIPPED: &[u8] = include_bytes!("../../model/default.bin");
@@ -67,7 +71,8 @@ impl Calibration {
 #[derive(Clone)]
 pub struct Model {
     pub card: Card,
-    weights: Vec<i8>,
+    /// In 1/64 of `card.scale`.
+    weights: Vec<i16>,
 }
 
 impl std::fmt::Debug for Model {
@@ -91,10 +96,13 @@ impl Model {
         let largest = weights.iter().fold(0f32, |largest, weight| largest.max(weight.abs()));
         card.scale = (largest / LARGEST).max(f32::MIN_POSITIVE);
         let weights: Vec<i8> = weights.iter().map(|weight| (weight / card.scale).round() as i8).collect();
-        let octets: Vec<u8> = weights.iter().map(|weight| weight.to_le_bytes()[0]).collect();
+        let mut octets: Vec<u8> = weights.iter().map(|weight| weight.to_le_bytes()[0]).collect();
+        for part in [card.bias, card.spam_threshold, card.suspect_threshold, card.calibration.slope] {
+            octets.extend_from_slice(&part.to_le_bytes());
+        }
         card.format = FORMAT;
         card.version = format!("{name}-{:08x}", hash(&octets) >> 32);
-        Model { card, weights }
+        Model { card, weights: weights.into_iter().map(|weight| i16::from(weight) * FINE).collect() }
     }
 
     /// Reads a model file.
@@ -116,7 +124,26 @@ impl Model {
         if weights.len() != BUCKETS {
             return Err(ModelError::Length(file.len()));
         }
-        Ok(Model { card, weights: weights.iter().map(|octet| i8::from_le_bytes([*octet])).collect() })
+        let fine = |octet: &u8| i16::from(i8::from_le_bytes([*octet])) * FINE;
+        Ok(Model { card, weights: weights.iter().map(fine).collect() })
+    }
+
+    /// This model with what was learnt on top; `None` when the delta belongs to another.
+    #[must_use]
+    pub fn with_delta(&self, delta: &Delta) -> Option<Self> {
+        if delta.base != self.card.version {
+            return None;
+        }
+        let mut model = self.clone();
+        for (bucket, steps) in &delta.weights {
+            if let Some(weight) = model.weights.get_mut(*bucket as usize) {
+                *weight = weight.saturating_add(*steps);
+            }
+        }
+        if delta.number > 0 {
+            model.card.version = format!("{}+{}", self.card.version, delta.number);
+        }
+        Some(model)
     }
 
     /// # Errors
@@ -126,13 +153,19 @@ impl Model {
         let mut file = MAGIC.to_vec();
         file.extend_from_slice(&(card.len() as u32).to_le_bytes());
         file.extend_from_slice(&card);
-        file.extend(self.weights.iter().map(|weight| weight.to_le_bytes()[0]));
+        file.extend(self.weights.iter().map(|weight| (weight / FINE).to_le_bytes()[0]));
         Ok(file)
     }
 
     #[must_use]
     pub fn weight(&self, bucket: usize) -> f32 {
-        f32::from(self.weights[bucket]) * self.card.scale
+        f32::from(self.weights[bucket]) * self.step()
+    }
+
+    /// What one step of a delta counts.
+    #[must_use]
+    pub fn step(&self) -> f32 {
+        self.card.scale / f32::from(FINE)
     }
 
     /// What the features weigh together.
@@ -142,7 +175,7 @@ impl Model {
         let of = |feature: &super::features::Feature| {
             f32::from(self.weights[feature.bucket()]) * scales[feature.block as usize]
         };
-        self.card.bias + self.card.scale * features.list().iter().map(of).sum::<f32>()
+        self.card.bias + self.step() * features.list().iter().map(of).sum::<f32>()
     }
 }
 

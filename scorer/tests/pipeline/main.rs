@@ -17,7 +17,7 @@ use schemas::settings::Limits;
 use schemas::verdict::{Classification, Identity, VerdictEvent};
 use schemas::{Domain, Envelope, Mailbox, MessageId, Position, ReversePath, Topic, UserId, spool};
 
-use site::{DAY, GTUBE, PATIENCE, START, Site, classification, judged, message, told};
+use site::{DAY, GTUBE, PATIENCE, START, Site, classification, judged, message, told, verdict_of};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_accepted_is_released_or_quarantined_with_a_reply() {
@@ -495,4 +495,64 @@ async fn a_commit_that_fails_is_begun_again_from_the_log() {
     assert_eq!(site.all(Topic::Released).await.len(), 100);
     let row = site.sender_row("shop.example", None).await.unwrap();
     assert_eq!((row.released, row.quarantined), (90, 10));
+}
+
+/// Spam by its content, of a kind that the shipped model knows.
+const PHISHING: &str = "Dear customer, your account has been suspended due to suspicious activity. You must verify your identity and \
+    update your information within 24 hours or your account will be permanently closed. Click here to restore access: \
+    http://secure-login.example-verify.xyz/account/a9f8e7d6 Congratulations, you have also won a free gift card of $ 500.";
+
+/// What people release and confirm is learnt by the one learner, in versions that can be taken back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_classifier_learns_from_releases_and_goes_back() {
+    use schemas::models::{ModelRecord, ModelsView};
+    let site = Site::open().await;
+    site.set_defaults(r#"{"spam_threshold": 0.5}"#).await;
+    let scorer = site.start(2);
+    let verdict = async |number: usize| {
+        let envelope = site.envelope("shop.example", number);
+        site.accept(&envelope, PHISHING).await;
+        let id = envelope.id;
+        let verdict = site.find(Topic::Verdicts, move |record| verdict_of(record, id)).await;
+        (envelope, verdict)
+    };
+    let versions = async || {
+        let mut view = ModelsView::default();
+        for (key, value) in site.rows(Topic::Models).await {
+            view.apply(&key, Some(&value)).unwrap();
+        }
+        view
+    };
+    let newest = async |number: u64| {
+        site.find(Topic::Models, move |record| match serde_json::from_slice(record.value.as_ref()?).ok()? {
+            ModelRecord::Delta(delta) if delta.number == number => Some(delta),
+            _ => None,
+        })
+        .await
+    };
+    let (first, before) = verdict(1).await;
+    assert_eq!(before.message.classification, Classification::Spam, "{:?}", before.symbols);
+    let trained = before.model_version.clone().unwrap();
+    site.placed_row(&first).await;
+    site.command("c1", Action::Release { user: first.user.clone(), message_id: first.id }).await;
+    assert_eq!(site.answer("c1").await.1, 1);
+    let delta = newest(1).await;
+    assert_eq!((delta.learnt, delta.base.as_str()), (1, trained.as_str()));
+    assert!(delta.influence["shop.example"] > 0.4);
+    site.until_version(&verdict, 100, &format!("{trained}+1")).await;
+    let (_, after) = verdict(200).await;
+    assert!(after.score < before.score, "{} {}", after.score, before.score);
+    // the feedback is gone, in one step with the version
+    assert!(site.rows(Topic::Models).await.keys().all(|key| key.starts_with(b"delta/")));
+    // and back
+    let rollback = ModelRecord::Rollback { to: 0, by: "root (test)".into(), at: site.clock.now() };
+    let key = schemas::models::key(&rollback);
+    let record = NewRecord::new(Topic::Models, key.clone(), key, serde_json::to_vec(&rollback).unwrap());
+    site.log.append(vec![record]).await.unwrap();
+    assert!(newest(2).await.weights.is_empty());
+    site.until_version(&verdict, 300, &format!("{trained}+2")).await;
+    let (_, again) = verdict(400).await;
+    assert!((again.score - before.score).abs() < 1e-6);
+    assert_eq!(versions().await.deltas().count(), 2);
+    scorer.stop().await;
 }

@@ -14,7 +14,7 @@ use schemas::quarantine::QuarantineRow;
 use schemas::reply::Reply;
 use schemas::senders::{HoldRow, SenderRow};
 use schemas::settings::{AutomaticLock, Limits, Setting, UserSettings};
-use schemas::verdict::{Classification, Identity, Judged, VerdictEvent};
+use schemas::verdict::{Classification, Identity, Judged, Verdict, VerdictEvent};
 use schemas::{Domain, Envelope, Mailbox, MessageId, Position, ReversePath, Timestamp, Topic, UserId, spool};
 use scorer::{Config, Metrics};
 use tokio::task::JoinHandle;
@@ -170,6 +170,31 @@ impl Site {
             chunks: Vec::new(),
             origin: None,
         }
+    }
+
+    /// Settings for every user, as they stand in `settings.toml` but as JSON; to be called before the scorer starts.
+    pub async fn set_defaults(&self, settings: &str) {
+        let settings = serde_json::from_str(settings).unwrap();
+        let value = serde_json::to_vec(&schemas::settings::Setting::Defaults { settings }).unwrap();
+        self.log
+            .append(vec![NewRecord::new(Topic::Settings, "defaults/", "defaults/", value)])
+            .await
+            .unwrap();
+    }
+
+    /// Sends messages, numbered from `from`, until one is judged by a version of the model.
+    pub async fn until_version(
+        &self,
+        verdict: &impl AsyncFn(usize) -> (Envelope, Verdict),
+        from: usize,
+        version: &str,
+    ) {
+        for number in from..from + 90 {
+            if verdict(number).await.1.model_version.as_deref() == Some(version) {
+                return;
+            }
+        }
+        panic!("no message is judged by {version}");
     }
 
     pub async fn accept(&self, envelope: &Envelope, body: &str) {
@@ -345,5 +370,12 @@ pub fn told(record: &Record) -> Option<(MessageId, String)> {
 async fn listen(mut tail: Box<dyn Tail>, replies: Arc<Mutex<HashMap<MessageId, String>>>) {
     while let Ok(records) = tail.next(1000).await {
         replies.lock().unwrap().extend(records.iter().filter_map(told));
+    }
+}
+
+pub fn verdict_of(record: &Record, id: MessageId) -> Option<Verdict> {
+    match serde_json::from_slice(record.value.as_ref()?).ok()? {
+        VerdictEvent::Judged(verdict) if verdict.message.id == id => Some(verdict),
+        _ => None,
     }
 }

@@ -6,7 +6,7 @@ use super::header::is_freemail;
 use super::link::{Targets, is_free_page, is_shortener};
 use crate::classifier::features::{Block, Features};
 use crate::classifier::lexicon::{Claim, Lexicon};
-use crate::classifier::links::{chosen_name, registered};
+use crate::classifier::links::{WebAddress, chosen_name, registered};
 use crate::classifier::reading::Reading;
 use crate::classifier::words::Words;
 
@@ -111,7 +111,7 @@ fn links(parts: &Parts<'_>, features: &mut Features) {
     share("links to a name like the author's:", targets.share(|a| chosen_name(&a.host) == chosen_name(from)));
     share("links to pages that anybody can make:", targets.share(|a| is_free_page(&a.host)));
     share("links through shorteners:", targets.share(|a| is_shortener(&a.host)));
-    share("links to bare addresses:", targets.share(WebAddressFacts::is_bare));
+    share("links to bare addresses:", targets.share(is_bare));
     share("links with a user name:", targets.share(|a| a.has_user));
     share("links to another alphabet:", targets.share(|a| a.host.contains("xn--")));
     share("links to an unusual port:", targets.share(|a| a.port.is_some()));
@@ -139,13 +139,9 @@ fn links(parts: &Parts<'_>, features: &mut Features) {
     }
 }
 
-/// A name for what `share` asks.
-struct WebAddressFacts;
-
-impl WebAddressFacts {
-    fn is_bare(address: &crate::classifier::links::WebAddress<'_>) -> bool {
-        address.is_ip()
-    }
+/// A number in place of a name.
+fn is_bare(address: &WebAddress<'_>) -> bool {
+    address.is_ip()
 }
 
 fn hiding(parts: &Parts<'_>, features: &mut Features) {

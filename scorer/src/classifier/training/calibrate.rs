@@ -49,10 +49,10 @@ pub fn fit(scored: &[Scored]) -> Calibration {
     Calibration { slope: slope.max(1e-3) as f32, offset: offset as f32 }
 }
 
-/// The probability that at most `rate` of the ham exceeds, and of no corpus more than ten times that share: an overall rate
-/// hides the one kind of mail that is always flagged.
+/// The probability that at most `rate` of the ham exceeds, and at most `rate_of_one` of each corpus: an overall rate hides the
+/// one kind of mail that is always flagged.
 #[must_use]
-pub fn operating_point(scored: &[Scored], calibration: Calibration, rate: f64) -> f32 {
+pub fn operating_point(scored: &[Scored], calibration: Calibration, rate: f64, rate_of_one: f64) -> f32 {
     let mut corpora: Vec<&str> = scored.iter().map(|s| s.corpus.as_str()).collect();
     corpora.sort_unstable();
     corpora.dedup();
@@ -66,7 +66,7 @@ pub fn operating_point(scored: &[Scored], calibration: Calibration, rate: f64) -
     for corpus in corpora {
         let ham = ham_of(&|c| c == corpus);
         if ham.len() >= MIN_CORPUS {
-            sum = sum.max(threshold(&ham, rate * 10.0));
+            sum = sum.max(threshold(&ham, rate_of_one));
         }
     }
     // The score must be above the threshold to be flagged, but settings say "from this on".
@@ -107,7 +107,7 @@ mod tests {
             (0..2000).map(|i| Scored { sum: -(i as f32), is_spam: false, corpus: "many".into() }).collect();
         all.extend((0..200).map(|i| Scored { sum: i as f32, is_spam: false, corpus: "few".into() }));
         let calibration = Calibration { slope: 0.01, offset: 0.0 };
-        let point = operating_point(&all, calibration, 0.001);
+        let point = operating_point(&all, calibration, 0.001, 0.01);
         let flagged = all
             .iter()
             .filter(|s| s.corpus == "few" && calibration.probability(s.sum) as f32 >= point)

@@ -54,7 +54,7 @@ impl Kind {
     }
 
     fn is_plain(&self) -> bool {
-        ["seo", "fund", "extort", "colleague"].contains(&self.theme)
+        ["seo", "fund", "extort", "colleague", "machine"].contains(&self.theme)
     }
 }
 
@@ -302,6 +302,9 @@ impl Inventor<'_> {
         if let Some(button) = button {
             let _ = writeln!(plain, "{button}: {}", self.link(sender, is_spam));
         }
+        if kind.theme == "machine" && self.percent(70) {
+            return self.bare(sender, to, &subject, &sentences);
+        }
         let mut message = self.header(sender, to, &subject, is_spam);
         match self.random.below(100) {
             n if n < 10 || (kind.is_plain() && n < 70) => {
@@ -319,6 +322,24 @@ impl Inventor<'_> {
                 );
             }
         }
+        message
+    }
+
+    /// As scripts and people who try a server write: no MIME, often no Message-ID, a line of text.
+    fn bare(&mut self, sender: &Sender, to: &str, subject: &str, sentences: &[&str]) -> String {
+        let mut message =
+            format!("From: {}@{}\n", self.pick(&["root", "www-data", "paul", "a", "app"]), sender.host);
+        if self.percent(80) {
+            let _ = writeln!(message, "To: {to}");
+        }
+        if self.percent(50) {
+            let _ = writeln!(message, "Message-ID: <{}@{}>", self.token(16), sender.host);
+        }
+        let _ = write!(
+            message,
+            "Subject: {subject}\nDate: Mon, 23 Nov 2026 03:16:50 +0000\n\n{}\n",
+            self.pick(sentences)
+        );
         message
     }
 

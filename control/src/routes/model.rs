@@ -1,0 +1,86 @@
+//! What the content classifier has learnt: its versions, and back to an earlier one.
+
+use axum::Json;
+use axum::extract::State;
+use eventlog::{NewRecord, TableEvent};
+use schemas::Topic;
+use schemas::models::{self, ModelRecord, ModelsView};
+
+use super::request::{Actor, Body};
+use crate::api::{ModelAnswer, ModelVersion, RollbackRequest};
+use crate::{Context, Error};
+
+const ROWS_AT_ONCE: usize = 100;
+
+pub async fn show(State(context): State<Context>) -> Result<Json<ModelAnswer>, Error> {
+    let view = read(&context).await?;
+    let newest = view.newest();
+    Ok(Json(ModelAnswer {
+        versions: view
+            .deltas()
+            .map(|delta| ModelVersion {
+                number: delta.number,
+                base: delta.base.clone(),
+                at: delta.at,
+                why: delta.why.clone(),
+                learnt: delta.learnt,
+                agreed: delta.agreed,
+                capped: delta.capped,
+                weights: delta.weights.len() as u64,
+            })
+            .collect(),
+        influence: newest.map(|delta| delta.influence.clone()).unwrap_or_default(),
+    }))
+}
+
+/// Only asks: the learner is the one writer of versions.
+pub async fn roll_back(
+    State(context): State<Context>,
+    Actor(by): Actor,
+    Body(request): Body<RollbackRequest>,
+) -> Result<Json<ModelAnswer>, Error> {
+    let view = read(&context).await?;
+    if request.to != 0 && !view.deltas().any(|delta| delta.number == request.to) {
+        return Err(Error::NotFound {
+            error: format!("there is no version {}", request.to),
+            fix: "`mailweir model` lists those that are kept; 0 is the model as it was trained".into(),
+        });
+    }
+    let before = view.newest().map_or(0, |delta| delta.number);
+    let record = ModelRecord::Rollback { to: request.to, by, at: context.clock.now() };
+    let value = serde_json::to_vec(&record)
+        .map_err(|error| Error::Internal(format!("a record cannot be written: {error}")))?;
+    let key = models::key(&record);
+    context.log.append(vec![NewRecord::new(Topic::Models, key.clone(), key, value)]).await?;
+    let wait = async {
+        loop {
+            if read(&context).await?.newest().is_some_and(|delta| delta.number > before) {
+                return Ok::<(), Error>(());
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(context.config.command_timeout, wait).await.map_err(|_| Error::Unavailable {
+        error: "given, not yet done".into(),
+        fix: "it is in the log: the learner does it as soon as a scorer runs".into(),
+    })??;
+    show(State(context)).await
+}
+
+/// Read when it is asked for, which is seldom: versions are large, and nothing else here needs them.
+async fn read(context: &Context) -> Result<ModelsView, Error> {
+    let mut view = ModelsView::default();
+    let mut table = context.log.table(Topic::Models, None).await?;
+    loop {
+        for event in table.next(ROWS_AT_ONCE).await? {
+            match event {
+                TableEvent::CaughtUp => return Ok(view),
+                TableEvent::Row(record) => {
+                    if let Err(error) = view.apply(&record.key, record.value.as_deref()) {
+                        tracing::error!(position = %record.position, %error, "a record of models does not parse, it is passed over");
+                    }
+                }
+            }
+        }
+    }
+}
