@@ -5,6 +5,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use schemas::{Position, Timestamp, Topic, spool};
+use scorer::Case;
 use scorer::Classifier;
 use scorer::policy::Policy;
 use scorer::state::Senders;
@@ -67,13 +68,16 @@ fn measure(message: &[u8], rounds: usize) -> (f64, f64) {
         };
         (0..rounds).map(|_| round()).fold(f64::MAX, f64::min)
     };
+    let findings = scorer::outside::Findings::default();
     let judge = best(&|| {
-        black_box(scorer::judge(&envelope, black_box(message), accepted, &policy, &senders, &classifier, AT));
+        let case = Case { envelope: &envelope, message: black_box(message), policy: &policy };
+        black_box(scorer::judge(&case, &findings, accepted, &senders, &classifier, AT));
     });
     let whole = best(&|| {
         let (envelope, message): (schemas::Envelope, _) =
             spool::decode(black_box(&record)).expect("written above");
-        let judgement = scorer::judge(&envelope, &message, accepted, &policy, &senders, &classifier, AT);
+        let case = Case { envelope: &envelope, message: &message, policy: &policy };
+        let judgement = scorer::judge(&case, &findings, accepted, &senders, &classifier, AT);
         let verdict = judgement.verdict;
         let head = schemas::verdict::Judged {
             envelope,

@@ -3,20 +3,21 @@
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use eventlog::{Consumer, LogError, NewRecord, Record, bodies};
+use eventlog::{Consumer, LogError, NewRecord, Record};
 use schemas::quarantine::QuarantineRow;
 use schemas::settings::LockPolicy;
 use schemas::topics::TopicPartition;
 use schemas::verdict::{Disposition, MessageSummary, VerdictEvent};
-use schemas::{Envelope, MessageId, Timestamp, Topic, spool};
+use schemas::{Envelope, MessageId, Timestamp, Topic};
 
-use crate::judge::{self, Judgement};
+use crate::intake::Message;
+use crate::judge::{self, Case, Judgement};
 use crate::outputs;
-use crate::policy::{self, Policy};
+use crate::outside::Findings;
+use crate::policy::Policy;
 use crate::run::Member;
 use crate::state::Fate;
 
@@ -68,21 +69,42 @@ impl Member {
         self.forget_policies_of_old_settings();
         self.follow_models();
         let mut batch = self.begin_batch();
-        for record in records {
-            if batch.is_full() {
-                self.commit(consumer, std::mem::take(&mut batch)).await?;
-                batch = self.begin_batch();
-            }
-            match record.position.topic {
-                Topic::Accepted => self.take_message(&mut batch, record, now).await?,
-                Topic::Commands => self.take_command(consumer, &mut batch, record, now).await?,
+        let mut rest = records;
+        while let [first, others @ ..] = rest {
+            match first.position.topic {
+                Topic::Accepted => {
+                    let group = self.read_together(rest).await?;
+                    rest = &rest[group.len()..];
+                    for taken in group {
+                        self.make_room(consumer, &mut batch).await?;
+                        if let Some(message) = taken.message {
+                            self.take_message(&mut batch, taken.record, message, now)?;
+                        }
+                        batch.done(taken.record);
+                    }
+                    continue;
+                }
+                Topic::Commands => {
+                    self.make_room(consumer, &mut batch).await?;
+                    self.take_command(consumer, &mut batch, first, now).await?;
+                }
                 other => {
                     tracing::error!(topic = %other, "a record of a topic that was not asked for is passed over");
                 }
             }
-            batch.done(record);
+            batch.done(first);
+            rest = others;
         }
         self.commit(consumer, batch).await
+    }
+
+    /// Commits what is full.
+    async fn make_room(&mut self, consumer: &mut dyn Consumer, batch: &mut Batch) -> Result<(), LogError> {
+        if batch.is_full() {
+            self.commit(consumer, std::mem::take(batch)).await?;
+            *batch = self.begin_batch();
+        }
+        Ok(())
     }
 
     /// A batch that begins with the rows whose place became known with the last commit.
@@ -139,32 +161,20 @@ impl Member {
         Ok(())
     }
 
-    async fn take_message(
+    fn take_message(
         &mut self,
         batch: &mut Batch,
         record: &Record,
+        message: Message,
         now: Timestamp,
     ) -> Result<(), LogError> {
-        let value = record.value.clone().unwrap_or_default();
-        let (envelope, inline): (Envelope, Bytes) = match spool::decode(&value) {
-            Ok(decoded) => decoded,
-            Err(error) => {
-                // It can be neither judged nor delivered. It stands in `accepted` until its retention is over.
-                self.metrics.undecodable.inc();
-                tracing::error!(position = %record.position, %error, "an accepted record does not parse, it is passed over");
-                return Ok(());
+        let Message { envelope, inline, whole, policy, findings } = message;
+        let judgement = match whole {
+            Ok(whole) => {
+                let case = Case { envelope: &envelope, message: &whole, policy: &policy };
+                self.judge(&case, &findings, record, now)?
             }
-        };
-        let policy = self.policy(&envelope);
-        let judgement = match bodies::load(self.log.as_ref(), &envelope, inline.clone()).await {
-            Ok(message) => self.judge(&envelope, &message, record, &policy, now)?,
-            Err(error @ LogError::Damaged { .. }) => {
-                self.metrics.bodies_lost.inc();
-                tracing::error!(message.id = %envelope.id, %error, "the body of an accepted message is gone");
-                let why = error.to_string();
-                judge::without_message(&envelope, record.position, &policy, ("BODY_LOST", &why), now)
-            }
-            Err(error) => return Err(error),
+            Err(why) => judge::without_message(&envelope, record.position, &policy, ("BODY_LOST", &why), now),
         };
         // In `bodies`, the message stays where it is.
         let inline = if envelope.chunks.is_empty() { inline } else { Bytes::new() };
@@ -173,24 +183,23 @@ impl Member {
 
     fn judge(
         &self,
-        envelope: &Envelope,
-        message: &[u8],
+        case: &Case<'_>,
+        findings: &Findings,
         record: &Record,
-        policy: &Policy,
         now: Timestamp,
     ) -> Result<Judgement, LogError> {
         let started = Instant::now();
         let senders = &self.owned(record.position.partition)?.senders;
         let classifier = &self.classifier;
-        let judge = || judge::judge(envelope, message, record.position, policy, senders, classifier, now);
+        let judge = || judge::judge(case, findings, record.position, senders, classifier, now);
         // The parsers read what anybody may send. Should one have a defect, it must cost this message a verdict, not all
         // the others of its partition theirs, again after every restart. Nothing is changed in there that could be left
         // half done.
         let judgement = std::panic::catch_unwind(AssertUnwindSafe(judge)).unwrap_or_else(|_| {
             self.metrics.defects.inc();
-            tracing::error!(message.id = %envelope.id, "a defect of the scorer: the message goes to quarantine");
+            tracing::error!(message.id = %case.envelope.id, "a defect of the scorer: the message goes to quarantine");
             let why = ("NOT_JUDGED", "the scorer failed on it");
-            judge::without_message(envelope, record.position, policy, why, now)
+            judge::without_message(case.envelope, record.position, case.policy, why, now)
         });
         self.metrics.judge_seconds.observe(started.elapsed().as_secs_f64());
         Ok(judgement)
@@ -284,10 +293,5 @@ impl Member {
             batch.push(outputs::event(&message.user, None, &event));
         }
         Ok(())
-    }
-
-    fn policy(&mut self, envelope: &Envelope) -> Arc<Policy> {
-        let settings = &self.settings;
-        self.policies.of(envelope, || policy::effective(&settings.read(), &envelope.user, &envelope.domain))
     }
 }

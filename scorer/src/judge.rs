@@ -1,4 +1,4 @@
-//! The verdict: a pure function of (locks, settings, envelope, message, now).
+//! The verdict: a pure function of (locks, settings, envelope, message, what others say of it, now).
 //!
 //! What decides, from the strongest; a row that applies ends it:
 //!
@@ -33,6 +33,7 @@ use crate::evidence;
 use crate::facts::Facts;
 use crate::forwarded;
 use crate::identity::{self, Identified, Rule};
+use crate::outside::Findings;
 use crate::policy::Policy;
 use crate::state::Senders;
 use crate::summary;
@@ -61,17 +62,25 @@ impl Judgement {
     }
 }
 
-/// Judges one message. `accepted`: where it stands; `now`: when it is judged.
+/// A message, and what it is judged by.
+#[derive(Clone, Copy)]
+pub struct Case<'a> {
+    pub envelope: &'a Envelope,
+    pub message: &'a [u8],
+    pub policy: &'a Policy,
+}
+
+/// Judges one message. `findings`: what others say of it; `accepted`: where it stands; `now`: when it is judged.
 #[must_use]
 pub fn judge(
-    envelope: &Envelope,
-    message: &[u8],
+    case: &Case<'_>,
+    findings: &Findings,
     accepted: Position,
-    policy: &Policy,
     senders: &Senders,
     classifier: &Classifier,
     now: Timestamp,
 ) -> Judgement {
+    let Case { envelope, message, policy } = *case;
     let facts = Facts::of(envelope, message);
     let identified = identity::identify(&policy.identification, &facts.header, envelope);
     if envelope.origin.is_some() {
@@ -81,7 +90,9 @@ pub fn judge(
     let lists = Lists::ask(&facts, policy);
     let lock = senders.lock(&envelope.user, &identified.identity, now);
     let found = checks::run(&facts, policy);
-    let content = content::examine(&facts, policy, classifier);
+    let mut content = content::examine(&facts, policy, classifier);
+    content.symbols.extend_from_slice(&findings.symbols);
+    content.is_virus |= findings.is_virus;
 
     let mut symbols = Vec::new();
     let is_forwarded = forwarded::is_forwarded(&facts, &identified.source, &policy.from_domains);

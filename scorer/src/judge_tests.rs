@@ -15,7 +15,8 @@ fn judged(settings: &str, body: &str, senders: &Senders) -> Judgement {
 fn judged_message(settings: &str, message: &str, senders: &Senders) -> Judgement {
     let envelope = envelope("a@b.example", &["c@d.example", "e@f.example"]);
     let accepted = Position { topic: Topic::Accepted, partition: 3, offset: 9 };
-    judge(&envelope, message.as_bytes(), accepted, &policy(settings), senders, classifier(), NOW)
+    let case = Case { envelope: &envelope, message: message.as_bytes(), policy: &policy(settings) };
+    judge(&case, &Findings::default(), accepted, senders, classifier(), NOW)
 }
 
 fn check(settings: &str, body: &str, senders: &Senders, expect: Classification) -> Judgement {
@@ -131,8 +132,8 @@ fn mail_of_our_own_is_not_judged() {
     let mut envelope = envelope("", &["c@d.example", "e@f.example"]);
     envelope.origin = Some(schemas::envelope::Origin::Notice { event: "x".into() });
     let accepted = Position { topic: Topic::Accepted, partition: 3, offset: 9 };
-    let judgement =
-        judge(&envelope, GTUBE.as_bytes(), accepted, &policy("{}"), &locked(None), classifier(), NOW);
+    let case = Case { envelope: &envelope, message: GTUBE.as_bytes(), policy: &policy("{}") };
+    let judgement = judge(&case, &Findings::default(), accepted, &locked(None), classifier(), NOW);
     assert_eq!(judgement.verdict.message.classification, Classification::Own);
     assert!(judgement.verdict.message.own && judgement.verdict.symbols.is_empty());
 }

@@ -1,7 +1,7 @@
 //! The scorer: judges what ingress accepted. It owns the state of its users: what is decided about them is decided
 //! here, in the order of their partition, and written in one step with the offsets.
 //!
-//! The journey of a message: `run` polls it, `batch` takes it up, `policy` says by which settings, `judge` decides:
+//! The journey of a message: `run` polls it, `intake` reads it, `policy` says by which settings, `outside` asks others, `batch` takes it up, `judge` decides:
 //! it asks `identity` who sent it, `checks` and `content` what is wrong with it, `forwarded` whether it is
 //! only passed on, `state` whether its sender is locked;
 //! `locks` says whether its sender now is, `outputs` writes what follows, `batch` commits it. `commands` is what people ask for, `timers` what time brings, `holds` what waits
@@ -14,6 +14,7 @@ pub mod run;
 mod batch;
 mod commands;
 mod holds;
+mod intake;
 mod learner;
 mod outputs;
 mod replay;
@@ -33,6 +34,7 @@ pub mod identity;
 pub mod judge;
 pub mod locks;
 pub mod mime;
+pub mod outside;
 pub mod score_file;
 pub mod state;
 pub mod summary;
@@ -47,7 +49,7 @@ mod samples;
 
 pub use classifier::Classifier;
 pub use error::Error;
-pub use judge::{Judgement, judge};
+pub use judge::{Case, Judgement, judge};
 pub use metrics::Metrics;
 pub use run::{Config, run};
 pub use score_file::{score_message, spam_probability};

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::classifier::Classifier;
+use crate::outside::Outside;
 use crate::policy::Policies;
 use crate::state::PartitionState;
 use crate::{Error, Metrics, learner, replay};
@@ -38,13 +39,15 @@ pub struct Config {
     pub batch: usize,
     /// What scores the content.
     pub classifier: Arc<Classifier>,
+    /// Who else is asked.
+    pub outside: Arc<Outside>,
 }
 
 impl Config {
     /// One member, batches of 256.
     #[must_use]
     pub fn new(node: impl Into<String>, classifier: Arc<Classifier>) -> Self {
-        Config { node: node.into(), slots: 1, batch: 256, classifier }
+        Config { node: node.into(), slots: 1, batch: 256, classifier, outside: Arc::default() }
     }
 }
 
@@ -76,6 +79,7 @@ pub async fn run(
             batch: config.batch.max(1),
             trained: Arc::clone(&config.classifier),
             classifier: Arc::clone(&config.classifier),
+            outside: Arc::clone(&config.outside),
             models_changes: models.changes(),
             models: models.clone(),
             log: Arc::clone(&log),
@@ -108,6 +112,7 @@ pub struct Member {
     trained: Arc<Classifier>,
     /// With what was learnt since.
     pub classifier: Arc<Classifier>,
+    pub outside: Arc<Outside>,
     models: View<ModelsView>,
     models_changes: watch::Receiver<Progress>,
     pub log: Log,

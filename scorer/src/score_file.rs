@@ -7,7 +7,8 @@ use crate::classifier::features::Features;
 use crate::classifier::lexicon::Lexicon;
 use crate::classifier::{Classifier, extract};
 use crate::facts::Facts;
-use crate::judge::{Judgement, judge};
+use crate::judge::{Case, Judgement, judge};
+use crate::outside::Findings;
 use crate::policy::Policy;
 use crate::state::Senders;
 
@@ -18,7 +19,8 @@ pub fn score_message(message: &[u8], classifier: &Classifier, at: Timestamp) -> 
     let envelope = envelope_of(message, at);
     let nowhere = Position { topic: Topic::Accepted, partition: 0, offset: 0 };
     let policy = Policy::default_for_files();
-    judge(&envelope, message, nowhere, &policy, &Senders::default(), classifier, at)
+    let case = Case { envelope: &envelope, message, policy: &policy };
+    judge(&case, &Findings::default(), nowhere, &Senders::default(), classifier, at)
 }
 
 /// The features of a message in a file, for training.

@@ -4,7 +4,8 @@ use schemas::verdict::Disposition;
 use schemas::{Position, Topic};
 
 use super::*;
-use crate::judge::judge;
+use crate::judge::{Case, judge};
+use crate::outside::Findings;
 use crate::samples::{NOW, classifier, envelope, policy};
 use crate::state::Senders;
 
@@ -97,7 +98,8 @@ fn outcome(row: &Row, checks: &str) -> (Classification, bool, Vec<String>) {
     let policy = policy(&format!("{{{}\"checks\": {{{checks}}}}}", row.settings));
     let at = Position { topic: Topic::Accepted, partition: 0, offset: 0 };
     let senders = Senders::default();
-    let verdict = judge(&envelope, row.message.as_bytes(), at, &policy, &senders, classifier(), NOW).verdict;
+    let case = Case { envelope: &envelope, message: row.message.as_bytes(), policy: &policy };
+    let verdict = judge(&case, &Findings::default(), at, &senders, classifier(), NOW).verdict;
     let found = verdict.symbols.into_iter().map(|symbol| symbol.name);
     let found = found.filter(|name| CHECKS.iter().any(|check| check.symbol == name)).collect();
     (verdict.message.classification, verdict.disposition == Disposition::Release, found)
