@@ -89,10 +89,12 @@ pub fn judge(
     }
     let lists = Lists::ask(&facts, policy);
     let lock = senders.lock(&envelope.user, &identified.identity, now);
-    let found = checks::run(&facts, policy);
+    let mut found = checks::run(&facts, policy);
+    policy.weigh(&mut found.symbols);
     let mut content = content::examine(&facts, policy, classifier);
     content.symbols.extend_from_slice(&findings.symbols);
     content.is_virus |= findings.is_virus;
+    policy.weigh(&mut content.symbols);
 
     let mut symbols = Vec::new();
     let is_forwarded = forwarded::is_forwarded(&facts, &identified.source, &policy.from_domains);

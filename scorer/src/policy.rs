@@ -7,7 +7,7 @@ use schemas::settings::{
     CheckMode, Effective, Limits, LockPolicy, OutgoingUser, QuarantineResponse, SettingsView, SpamAction,
     UserAuth, UserSettings,
 };
-use schemas::verdict::Classification;
+use schemas::verdict::{Classification, Symbol};
 use schemas::{Domain, Envelope, UserId};
 
 use crate::address_list::AddressList;
@@ -20,6 +20,9 @@ const DEFAULT_BLOCKED_EXTENSIONS: [&str; 22] = [
     "ade", "adp", "bat", "chm", "cmd", "cpl", "exe", "hta", "jar", "jse", "lnk", "msc", "msi", "msp", "mst",
     "pif", "scf", "scr", "vbe", "vbs", "wsf", "wsh",
 ];
+
+/// What a symbol that is no proof weighs at most, however far it is turned up.
+const LARGEST_HINT: f32 = 0.99;
 
 /// What a message of one outgoing user is judged by.
 #[derive(Clone, Debug)]
@@ -45,6 +48,8 @@ pub struct Policy {
     /// One for each of [`CHECKS`], in its order.
     modes: Vec<CheckMode>,
     switched: HashMap<String, CheckMode>,
+    /// By the name of a symbol, what its weight is multiplied with.
+    weights: HashMap<String, f32>,
 }
 
 impl Policy {
@@ -70,6 +75,7 @@ impl Policy {
             blocked_extensions: extensions(&settings.blocked_extensions),
             modes: CHECKS.iter().map(|c| mode(c.classification.code(), c.default_mode)).collect(),
             switched,
+            weights: settings.weights.into_iter().collect(),
         }
     }
 
@@ -83,6 +89,18 @@ impl Policy {
     #[must_use]
     pub fn check_mode(&self, index: usize) -> CheckMode {
         self.modes.get(index).copied().unwrap_or(CheckMode::Off)
+    }
+
+    /// Turns symbols up and down as the settings say. What is proof stays proof, and a hint never becomes one.
+    pub fn weigh(&self, symbols: &mut [Symbol]) {
+        if self.weights.is_empty() {
+            return;
+        }
+        for symbol in symbols.iter_mut().filter(|symbol| symbol.weight < 1.0) {
+            if let Some(factor) = self.weights.get(&symbol.name) {
+                symbol.weight = (symbol.weight * factor).clamp(0.0, LARGEST_HINT);
+            }
+        }
     }
 
     /// The mode of a finding that is no structure check, such as `spam`.
@@ -170,6 +188,15 @@ mod tests {
         let (effective, version) = effective(&SettingsView::default(), &envelope.user, &envelope.domain);
         assert_eq!(version, 0);
         assert_eq!(effective.identification, [schemas::settings::IdentityRule::Auto]);
+    }
+
+    #[test]
+    fn symbols_are_turned_up_and_down() {
+        let policy = policy(r#"{"weights": {"A": 0.5, "B": 10.0, "C": 0.0, "D": 0.0}}"#);
+        let mut symbols = [("A", 0.4), ("B", 0.3), ("C", 0.9), ("D", 1.0), ("E", 0.2)]
+            .map(|(name, weight)| crate::evidence::symbol(name, weight, ""));
+        policy.weigh(&mut symbols);
+        assert_eq!(symbols.map(|symbol| symbol.weight), [0.2, 0.99, 0.0, 1.0, 0.2]);
     }
 
     #[test]

@@ -40,6 +40,7 @@ fn fix_for(key: &str) -> &'static str {
         "delivery_pool" => "write the name of an [[egress_pool]]",
         "dkim_selector" => "write the selector of a DKIM key of the domain, as \"s1\"",
         "checks" => "write \"off\", \"count\" or \"block\" for each, as { raw_subject = \"block\" }",
+        "weights" => "write a number from 0 to 10 for each, as { RAW_SUBJECT = 2.0, CONTENT = 0.5 }",
         _ => "see settings.toml in the examples",
     }
 }
@@ -154,6 +155,9 @@ fn check(table: &Node, settings: &UserSettings, problems: &mut Vec<Problem>) {
     }
     if let Some(node) = at("checks") {
         check_codes(node, problems);
+    }
+    if let Some(node) = at("weights") {
+        check_weights(node, problems);
     }
     let mut range = |key: &str, ok: bool, message: &str| {
         if let Some(node) = at(key).filter(|_| !ok) {
@@ -276,6 +280,26 @@ fn check_extensions(node: &Node, problems: &mut Vec<Problem>) {
                 format!("`{}` is no file name extension", item.shown()),
                 fix_for("blocked_extensions"),
             ));
+        }
+    }
+}
+
+/// Names are those of symbols. Any is accepted, since engines bring their own.
+fn check_weights(node: &Node, problems: &mut Vec<Problem>) {
+    for (name, value) in node.entries() {
+        let is_name = !name.is_empty()
+            && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+        if !is_name {
+            problems.push(value.problem(
+                format!("`{name}` is no name of a symbol"),
+                "write it as verdicts show it, in capital letters, as RAW_SUBJECT",
+            ));
+        }
+        // What is no number was told already.
+        if value.json().as_f64().is_some_and(|factor| !(0.0..=10.0).contains(&factor)) {
+            problems.push(
+                value.problem(format!("`{}` is not between 0 and 10", value.shown()), fix_for("weights")),
+            );
         }
     }
 }

@@ -257,6 +257,9 @@ pub struct UserSettings {
     /// Checks that are switched: classification code to `off`, `count` or `block`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checks: Option<std::collections::BTreeMap<String, CheckMode>>,
+    /// What the weight of a symbol is multiplied with, 0 to 10, by the symbol's name. What is proof (weight 1) stays proof.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<std::collections::BTreeMap<String, f32>>,
 }
 
 /// What a check does.
@@ -291,6 +294,7 @@ pub struct Effective {
     pub delivery_pool: Option<String>,
     pub dkim_selector: Option<String>,
     pub checks: std::collections::BTreeMap<String, CheckMode>,
+    pub weights: std::collections::BTreeMap<String, f32>,
 }
 
 impl Effective {
@@ -308,6 +312,10 @@ impl Effective {
         let mut checks = std::collections::BTreeMap::new();
         for level in levels {
             checks.extend(level.checks.iter().flatten().map(|(name, mode)| (name.clone(), *mode)));
+        }
+        let mut weights = std::collections::BTreeMap::new();
+        for level in levels {
+            weights.extend(level.weights.iter().flatten().map(|(name, factor)| (name.clone(), *factor)));
         }
         let list =
             |get: fn(&UserSettings) -> Option<&Vec<String>>| pick(levels, get).cloned().unwrap_or_default();
@@ -333,6 +341,7 @@ impl Effective {
             delivery_pool: pick(levels, |s| s.delivery_pool.clone()),
             dkim_selector: pick(levels, |s| s.dkim_selector.clone()),
             checks,
+            weights,
         }
     }
 }

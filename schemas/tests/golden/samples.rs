@@ -418,6 +418,7 @@ fn user_settings() -> UserSettings {
         delivery_pool: Some("bulk".into()),
         dkim_selector: Some("s1".into()),
         checks: Some([("date_off".to_owned(), CheckMode::Block)].into()),
+        weights: None,
     }
 }
 
@@ -436,6 +437,10 @@ fn settings(out: &mut Vec<(String, Value)>) {
     put(out, "settings/defaults_with_automatic_lock", &Setting::Defaults { settings });
     let threshold = UserSettings { spam_threshold: Some(0.75), ..UserSettings::default() };
     put(out, "settings/defaults_threshold", &Setting::Defaults { settings: threshold });
+    let weights =
+        Some(std::collections::BTreeMap::from([("CONTENT".into(), 0.5), ("RAW_SUBJECT".into(), 2.0)]));
+    let settings = UserSettings { weights, ..UserSettings::default() };
+    put(out, "settings/defaults_weights", &Setting::Defaults { settings });
     put(
         out,
         "settings/domain",
