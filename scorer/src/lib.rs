@@ -52,4 +52,4 @@ pub use error::Error;
 pub use judge::{Case, Judgement, judge};
 pub use metrics::Metrics;
 pub use run::{Config, run};
-pub use score_file::{score_message, spam_probability};
+pub use score_file::{after_feedback, score_message, spam_probability};

@@ -1,11 +1,13 @@
 //! Scoring a file: `mailweir score FILE`.
 
 use schemas::envelope::{BodyType, Client, Recipient};
+use schemas::models::Feedback;
 use schemas::{Domain, Envelope, MessageId, Position, ReversePath, Timestamp, Topic, UserId};
 
 use crate::classifier::features::Features;
 use crate::classifier::lexicon::Lexicon;
-use crate::classifier::{Classifier, extract};
+use crate::classifier::online::Learning;
+use crate::classifier::{Classifier, extract, model};
 use crate::facts::Facts;
 use crate::judge::{Case, Judgement, judge};
 use crate::outside::Findings;
@@ -34,6 +36,29 @@ pub(crate) fn features_of(message: &[u8], lexicon: &Lexicon) -> Features {
 pub fn spam_probability(message: &[u8], classifier: &Classifier) -> f64 {
     let envelope = envelope_of(message, Timestamp::default());
     classifier.probability(&Facts::of(&envelope, message))
+}
+
+/// The classifier after somebody said of these messages, in this order, whether they are spam: as if each had been released, or
+/// confirmed, in use. The first number: messages that were learnt from; the others were judged so already.
+#[must_use]
+pub fn after_feedback(classifier: &Classifier, said: &[(Vec<u8>, bool)]) -> Option<(Classifier, u64)> {
+    let mut learning = Learning::from(classifier.model().clone(), None);
+    for (number, (message, is_spam)) in said.iter().enumerate() {
+        let envelope = envelope_of(message, Timestamp::default());
+        learning.learn(&Feedback {
+            message_id: envelope.id,
+            // Whose they are is not known: none is taken for the many of one customer.
+            domain: Domain::parse(&format!("d{number}.example")).ok()?,
+            is_spam: *is_spam,
+            by: String::new(),
+            at: Timestamp::default(),
+            format: model::FORMAT,
+            features: classifier.buckets(&Facts::of(&envelope, message)),
+        });
+    }
+    let delta = learning.next(Timestamp::default(), String::new());
+    let learnt = delta.learnt;
+    Some((classifier.with_delta(&delta)?, learnt))
 }
 
 fn envelope_of(message: &[u8], at: Timestamp) -> Envelope {
@@ -84,6 +109,24 @@ mod tests {
         assert_eq!(judgement.verdict.message.identity.0, "a@b.example");
         let names: Vec<_> = judgement.verdict.symbols.iter().map(|s| s.name.as_str()).collect();
         assert_eq!(names, ["CONTENT"]);
+    }
+
+    #[test]
+    fn what_is_said_of_messages_changes_their_score() {
+        let message = |subject: &str| {
+            format!(
+                "From: a@b.example\nTo: c@d.example\nMessage-ID: <2@b.example>\nIn-Reply-To: <1@d.example>\n\
+                 Date: Tue, 24 Nov 2026 09:30:00 +0000\nSubject: Re: {subject}\n\n{subject}, {subject}\n"
+            )
+            .into_bytes()
+        };
+        let said: Vec<_> = (0..20).map(|n| (message(&format!("wobbly turnips {n}")), true)).collect();
+        let (after, learnt) = after_feedback(classifier(), &said).unwrap();
+        assert!((1..20).contains(&learnt), "{learnt}");
+        let unseen = message("wobbly turnips tomorrow");
+        let (before, after) = (spam_probability(&unseen, classifier()), spam_probability(&unseen, &after));
+        assert!(before < 0.5 && after > 0.9, "{before} {after}");
+        assert_eq!(after_feedback(classifier(), &[]).map(|(_, learnt)| learnt), Some(0));
     }
 
     proptest! {

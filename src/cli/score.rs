@@ -16,6 +16,10 @@ pub(super) struct ScoreArguments {
     /// classifier's probability that it is spam for each.
     #[arg(long)]
     index: Option<PathBuf>,
+    /// Labelled messages (path, tab, `spam` or `ham`; further columns are passed over), relative to this file, that are learnt
+    /// from before anything is scored, as releases and confirmations are in use.
+    #[arg(long)]
+    feedback: Option<PathBuf>,
     /// A model that `mailweir train` wrote, in place of the one that ships with Mailweir.
     #[arg(long)]
     model: Option<PathBuf>,
@@ -26,10 +30,12 @@ pub(super) fn score(arguments: &ScoreArguments) -> anyhow::Result<()> {
         anyhow::bail!("name files with messages, or --index FILE");
     }
     let classifier = crate::pipeline::classifier_of(arguments.model.as_deref())?;
+    let classifier = match &arguments.feedback {
+        Some(feedback) => learn(&classifier, feedback)?,
+        None => classifier,
+    };
     if let Some(index) = &arguments.index {
-        let text =
-            std::fs::read_to_string(index).with_context(|| format!("{} cannot be read", index.display()))?;
-        let directory = index.parent().unwrap_or(Path::new("."));
+        let (text, directory) = read_index(index)?;
         for path in text.lines().filter_map(|line| line.split('\t').next()).filter(|path| !path.is_empty()) {
             let probability = scorer::spam_probability(&read(&directory.join(path))?, &classifier);
             // Thresholds stand close to 1, where the tenth digit still tells messages apart.
@@ -40,6 +46,35 @@ pub(super) fn score(arguments: &ScoreArguments) -> anyhow::Result<()> {
         print_judgement(file, &classifier)?;
     }
     Ok(())
+}
+
+fn learn(classifier: &Classifier, feedback: &Path) -> anyhow::Result<Classifier> {
+    let (text, directory) = read_index(feedback)?;
+    let mut said = Vec::new();
+    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.is_empty()) {
+        let mut columns = line.split('\t');
+        let (path, label) = (columns.next().unwrap_or_default(), columns.next().unwrap_or_default());
+        let is_spam = match label {
+            "spam" => true,
+            "ham" => false,
+            _ => anyhow::bail!(
+                "{}, line {}: `{label}` is no label; write the path, a tab, and `spam` or `ham`",
+                feedback.display(),
+                number + 1
+            ),
+        };
+        said.push((read(&directory.join(path))?, is_spam));
+    }
+    let (classifier, learnt) =
+        scorer::after_feedback(classifier, &said).context("the feedback cannot be learnt from")?;
+    eprintln!("learnt from {learnt} of {} messages; the others were judged so already", said.len());
+    Ok(classifier)
+}
+
+fn read_index(index: &Path) -> anyhow::Result<(String, &Path)> {
+    let text =
+        std::fs::read_to_string(index).with_context(|| format!("{} cannot be read", index.display()))?;
+    Ok((text, index.parent().unwrap_or(Path::new("."))))
 }
 
 fn print_judgement(file: &Path, classifier: &Classifier) -> anyhow::Result<()> {

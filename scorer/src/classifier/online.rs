@@ -8,10 +8,13 @@ use schemas::models::{Delta, Feedback};
 use super::features::{BLOCKS, BUCKETS};
 use super::model::{FORMAT, Model};
 
-/// A verdict that was this near to what a person says teaches nothing.
-const SMALLEST_ERROR: f64 = 0.1;
+/// Legitimate mail that was thought spam with at most this probability teaches nothing.
+const SURELY_HAM: f64 = 0.1;
+/// Whatever is learnt counts at least as much as this error: spam that a person had to confirm just below the threshold is
+/// missed as surely as any other.
+const SMALLEST_MOVE: f64 = 0.3;
 /// How far one message moves the sum: at most eight blocks, each by this times the error.
-const RATE: f64 = 0.3;
+const RATE: f64 = 0.5;
 /// A domain may always correct this much, and beyond it this share of what all have corrected: nobody's spam becomes everybody's
 /// legitimate mail by being released often enough.
 const FREE_INFLUENCE: f32 = 20.0;
@@ -80,12 +83,19 @@ impl Learning {
         if feedback.format != FORMAT || feedback.features.len() != BLOCKS {
             return Outcome::Foreign;
         }
-        let target = f64::from(u8::from(feedback.is_spam));
-        let error = self.probability(feedback) - target;
-        if error.abs() <= SMALLEST_ERROR {
+        let probability = self.probability(feedback);
+        // Spam is judged rightly when it is well above the threshold.
+        let surely_spam = f64::midpoint(f64::from(self.base.card.spam_threshold), 1.0);
+        let agreed = if feedback.is_spam { probability >= surely_spam } else { probability <= SURELY_HAM };
+        if agreed {
             self.delta.agreed += 1;
             return Outcome::Agreed;
         }
+        let error = if feedback.is_spam {
+            -(1.0 - probability).max(SMALLEST_MOVE)
+        } else {
+            probability.max(SMALLEST_MOVE)
+        };
         if !self.may_move(feedback, error.abs() as f32) {
             self.delta.capped += 1;
             return Outcome::Capped;
