@@ -1,6 +1,7 @@
 //! Limits of an outgoing user: what it sent within sliding windows, and whether one more message fits. The counters stand in
 //! the user's row of `senders`; the scorer that owns it counts, ingress reads.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -109,7 +110,21 @@ impl Kind {
         }
     }
 
-    fn limit(self, limits: &Limits) -> Option<u64> {
+    /// The name of the limit in settings.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::MessagesPerMonth => "messages_per_month",
+            Kind::MessagesPerDay => "messages_per_day",
+            Kind::RecipientsPerDay => "recipients_per_day",
+            Kind::MessagesPerHour => "messages_per_hour",
+            Kind::MessagesPerMinute => "messages_per_minute",
+        }
+    }
+
+    /// What is set of this kind.
+    #[must_use]
+    pub fn limit(self, limits: &Limits) -> Option<u64> {
         match self {
             Kind::MessagesPerMonth => limits.messages_per_month,
             Kind::MessagesPerDay => limits.messages_per_day,
@@ -119,7 +134,9 @@ impl Kind {
         }
     }
 
-    fn cost(self, recipients: u64) -> u64 {
+    /// What a message counts.
+    #[must_use]
+    pub fn cost(self, recipients: u64) -> u64 {
         if self == Kind::RecipientsPerDay { recipients } else { 1 }
     }
 }
@@ -200,6 +217,16 @@ impl Counters {
             (!fits).then_some(Over { kind, limit, count, free_at })
         });
         each.max_by_key(|over| over.free_at)
+    }
+
+    /// What counts against each limit that is set, and the limit, by its name.
+    #[must_use]
+    pub fn standing(&self, now: Timestamp, limits: &Limits) -> BTreeMap<String, (u64, u64)> {
+        let each = Kind::ALL.into_iter().filter_map(|kind| {
+            let count = self.window(kind).count(now, kind.span());
+            Some((kind.name().to_owned(), (count, kind.limit(limits)?)))
+        });
+        each.collect()
     }
 
     /// Whether so many recipients are more than a day's limit leaves, though nothing else was sent.

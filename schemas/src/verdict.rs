@@ -1,5 +1,7 @@
 //! Verdicts: what the scorer decided and why.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::envelope::{Client, Envelope};
@@ -299,6 +301,55 @@ pub struct Verdict {
     pub recipients: Vec<Mailbox>,
     /// Where the message stands: in `accepted`.
     pub accepted: Position,
+    /// Absent in verdicts of versions before it, on mail of our own, and where the message could not be judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basis: Option<Basis>,
+}
+
+/// What, besides the symbols, one must know to explain a verdict and to decide the same message again under other settings.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Basis {
+    /// The score from which the message was spam.
+    pub spam: f32,
+    /// The score from which it was suspect.
+    pub suspect: f32,
+    /// The model's own two points, where the settings set the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<(f32, f32)>,
+    /// The first author, where it is not the reverse-path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<Mailbox>,
+    /// Codes of the checks that were off: what they would have found is not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unchecked: Vec<String>,
+    /// Stands for the settings by which the author and the reverse-path were checked; 0: none was set.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub sender_rules: u32,
+    /// Stands for the settings by which attachments were checked; 0: none was set.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub attachment_rules: u32,
+    /// What symbols weighed before the settings turned them up or down: index among the symbols, weight.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unweighed: Vec<(usize, f32)>,
+    /// The client got a 250 though the message went to quarantine.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub told_250: bool,
+    /// The limits of the user, by their names in settings: what counted against each before this message, and the limit.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub limits: BTreeMap<String, (u64, u64)>,
+}
+
+impl Basis {
+    /// The points of the model, whatever the settings said: spam, suspect.
+    #[must_use]
+    pub fn of_model(&self) -> (f32, f32) {
+        self.model.unwrap_or((self.spam, self.suspect))
+    }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde wants it so
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// Who is said to have done what the settings ask for and no person did.

@@ -215,6 +215,10 @@ impl Member {
         policy: &Policy,
     ) -> Result<(), LogError> {
         self.hold_if_over_limit(partition, &mut judgement, &envelope, policy)?;
+        if let Some(basis) = &mut judgement.verdict.basis {
+            let senders = &self.owned(partition)?.senders;
+            basis.limits = senders.standing(&envelope.user, &policy.limits, envelope.accepted_at);
+        }
         self.metrics.judged(&judgement.verdict);
         let id = envelope.id;
         let disposition = judgement.verdict.disposition;

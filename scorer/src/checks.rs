@@ -9,6 +9,7 @@ mod sender;
 
 use schemas::settings::CheckMode;
 use schemas::verdict::{Classification, Symbol};
+use schemas::{Mailbox, ReversePath};
 
 use crate::evidence;
 use crate::facts::Facts;
@@ -80,13 +81,19 @@ pub struct Found {
 /// Runs every check that is not off.
 #[must_use]
 pub fn run(facts: &Facts<'_>, policy: &Policy) -> Found {
+    assess(policy, |check| (check.find)(facts, policy))
+}
+
+/// What the checks that are not off make of the evidence that `find` has for each.
+#[must_use]
+pub fn assess(policy: &Policy, mut find: impl FnMut(&Check) -> Option<String>) -> Found {
     let mut found = Found::default();
     for (index, check) in CHECKS.iter().enumerate() {
         let mode = policy.check_mode(index);
         if mode == CheckMode::Off {
             continue;
         }
-        let Some(evidence) = (check.find)(facts, policy) else { continue };
+        let Some(evidence) = find(check) else { continue };
         let weight = if mode == CheckMode::Block { 1.0 } else { check.counted_weight };
         found.symbols.push(evidence::symbol(check.symbol, weight, &evidence));
         if mode == CheckMode::Block {
@@ -95,6 +102,30 @@ pub fn run(facts: &Facts<'_>, policy: &Policy) -> Found {
         }
     }
     found
+}
+
+/// Codes of the checks that are off.
+#[must_use]
+pub fn off(policy: &Policy) -> Vec<String> {
+    let off = CHECKS.iter().enumerate().filter(|(index, _)| policy.check_mode(*index) == CheckMode::Off);
+    off.map(|(_, check)| check.classification.code().to_owned()).collect()
+}
+
+/// Whether a check of the author and the reverse-path would find something, as far as that can be told from them alone.
+/// `author`: the first valid one; `is_alone`: there is certainly no other, not even an invalid one.
+#[must_use]
+pub fn finds_by_sender(
+    classification: Classification,
+    reverse_path: &ReversePath,
+    author: Option<&Mailbox>,
+    is_alone: bool,
+    policy: &Policy,
+) -> Option<bool> {
+    match classification {
+        C::FromDomainNotAllowed => sender::finds_from_domain(author, is_alone, policy),
+        C::InvalidSender => sender::finds_invalid_sender(reverse_path, author, is_alone, policy),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

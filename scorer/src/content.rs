@@ -16,6 +16,13 @@ use crate::policy::Policy;
 const GTUBE: &str = concat!("XJS*C4JDBQADN1.NSBN3*2IDNEN*", "GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X");
 /// The test file of anti-malware scanners (EICAR); in two pieces, so that this file is no such file.
 const EICAR: &str = concat!("X5O!P%@AP[4\\PZX54(P^)7CC)7}$", "EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*");
+/// The symbols that come from here.
+pub const SYMBOLS: [&str; 3] = [VIRUS_TEST, SPAM_TEST, CLASSIFIED];
+/// That of the test file for virus scanners.
+pub const VIRUS_TEST: &str = "EICAR";
+/// That of the test string for spam filters.
+pub const SPAM_TEST: &str = "GTUBE";
+const CLASSIFIED: &str = "CONTENT";
 /// Of an encoded part, this much is looked at, in bytes.
 const MAX_DECODED_BYTES: usize = 256 * 1024;
 
@@ -33,13 +40,13 @@ pub fn examine(facts: &Facts<'_>, policy: &Policy, classifier: &Classifier) -> C
     let mut content = Content::default();
     if is_eicar(facts) {
         content.is_virus = true;
-        content.symbols.push(evidence::symbol("EICAR", 1.0, "the test file for virus scanners"));
+        content.symbols.push(evidence::symbol(VIRUS_TEST, 1.0, "the test file for virus scanners"));
     }
     match policy.mode(Classification::Spam) {
         CheckMode::Off => {}
         mode if has_gtube(facts) => {
             content.is_test_spam = mode == CheckMode::Block;
-            content.symbols.push(evidence::symbol("GTUBE", 1.0, "the test string for spam filters"));
+            content.symbols.push(evidence::symbol(SPAM_TEST, 1.0, "the test string for spam filters"));
         }
         CheckMode::Count | CheckMode::Block => content.symbols.push(classify(facts, classifier)),
     }
@@ -54,7 +61,7 @@ fn classify(facts: &Facts<'_>, classifier: &Classifier) -> Symbol {
     } else {
         String::new()
     };
-    evidence::symbol("CONTENT", probability, &evidence)
+    evidence::symbol(CLASSIFIED, probability, &evidence)
 }
 
 fn has_gtube(facts: &Facts<'_>) -> bool {

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use schemas::Domain;
+use schemas::{Domain, ReversePath};
 
 use crate::address_list::AddressList;
 use crate::facts::Facts;
@@ -29,6 +29,24 @@ pub fn is_forwarded(facts: &Facts<'_>, identity_source: &str, from_domains: &Add
     identity_source == "envelope"
         && !ours
         && facts.header.all("received").take(MAX_HOPS).any(|field| is_from_outside(&field.text()))
+}
+
+/// Whether `is_forwarded` would say so of a message under another list of From domains, where it said `was` under one that
+/// `had_domains`; as far as that can be told.
+#[must_use]
+pub fn is_forwarded_still(
+    was: bool,
+    had_domains: bool,
+    reverse_path: &ReversePath,
+    identity_source: &str,
+    from_domains: &AddressList,
+) -> Option<bool> {
+    let Some(reverse_path) = reverse_path.mailbox() else { return Some(was) };
+    match (was, from_domains.contains(reverse_path)) {
+        (true, false) | (false, true) => Some(was),
+        (true, true) => is_srs(reverse_path.local_part()).then_some(true),
+        (false, false) => (identity_source != "envelope" || !had_domains).then_some(false),
+    }
 }
 
 /// Sender Rewriting Scheme: `SRS0=`, `SRS1=`, with `-` or `+` as separator, too.

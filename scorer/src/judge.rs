@@ -1,4 +1,5 @@
-//! The verdict: a pure function of (locks, settings, envelope, message, what others say of it, now).
+//! The verdict: a pure function of (locks, settings, envelope, message, what others say of it, now). What is found is gathered
+//! here, what follows from it stands in `decision`.
 //!
 //! What decides, from the strongest; a row that applies ends it:
 //!
@@ -22,19 +23,21 @@
 //! decides, every finding stands in the symbols with its evidence. Limits, and the holds that follow from them, belong
 //! between rows 5 and 6.
 
-use schemas::settings::{CheckMode, QuarantineResponse, SpamAction};
+use schemas::settings::QuarantineResponse;
 use schemas::verdict::{Classification, Disposition, MessageSummary, RemoveField, Symbol, Verdict};
 use schemas::{EnhancedCode, Envelope, Position, SmtpReply, Timestamp};
 
-use crate::checks::{self, Found};
+use crate::checks;
 use crate::classifier::Classifier;
-use crate::content::{self, Content};
+use crate::content;
+use crate::decision::{self, Decision, Grounds, Lists};
 use crate::evidence;
 use crate::facts::Facts;
 use crate::forwarded;
 use crate::identity::{self, Identified, Rule};
 use crate::outside::Findings;
 use crate::policy::Policy;
+use crate::recompute;
 use crate::state::Senders;
 use crate::summary;
 
@@ -87,33 +90,39 @@ pub fn judge(
         let own = Decision::of(Classification::Own, Disposition::Release);
         return write(&facts, accepted, policy, identified, own, Vec::new(), None, now);
     }
-    let lists = Lists::ask(&facts, policy);
+    let recipients = envelope.recipients.iter().map(|recipient| &recipient.forward_path);
+    let lists = Lists::ask(&envelope.reverse_path, facts.header_from(), recipients, policy);
     let lock = senders.lock(&envelope.user, &identified.identity, now);
     let mut found = checks::run(&facts, policy);
     policy.weigh(&mut found.symbols);
     let mut content = content::examine(&facts, policy, classifier);
     content.symbols.extend_from_slice(&findings.symbols);
     content.is_virus |= findings.is_virus;
-    policy.weigh(&mut content.symbols);
+    let turned = policy.weigh(&mut content.symbols);
 
     let mut symbols = Vec::new();
     let is_forwarded = forwarded::is_forwarded(&facts, &identified.source, &policy.from_domains);
     if is_forwarded {
-        symbols.push(evidence::symbol("FORWARDED", 0.0, ""));
+        symbols.push(evidence::symbol(recompute::FORWARDED, 0.0, ""));
     }
     if let Some(lock) = lock {
         let of = if lock.of_user { "user" } else { "identity" };
         let evidence = format!("{of}, by {}: {}", lock.lock.by, lock.lock.reason);
-        symbols.push(evidence::symbol("LOCKED_SENDER", 1.0, &evidence));
+        symbols.push(evidence::symbol(recompute::LOCKED, 1.0, &evidence));
     }
     symbols.extend(lists.symbols());
-    let by_content = ByContent::of(&content, &found, policy, classifier);
+    let points = (classifier.spam_threshold(), classifier.suspect_threshold());
+    let grounds = Grounds {
+        is_locked: lock.is_some(),
+        is_forwarded,
+        lists: &lists,
+        found: &found,
+        content: &content,
+        points,
+    };
+    let decision = decision::decide(&grounds, policy);
+    let unweighed = turned.into_iter().map(|(index, weight)| (symbols.len() + index, weight)).collect();
     symbols.extend(content.symbols);
-    let mut decision =
-        decide(lock.is_some(), &lists, &found, content.is_virus, by_content, policy.spam_action);
-    if is_forwarded {
-        decision.is_passed_on();
-    }
     symbols.extend(found.symbols);
     // Whoever looks into an account wants to know which of its scripts it was.
     if let Some((script, _)) = identity::auto::script(&facts.header) {
@@ -124,149 +133,9 @@ pub fn judge(
         symbols.push(evidence::symbol("IDENTITY_FIELDS_DISAGREE", 0.0, &fields));
     }
     let model = Some(classifier.version());
-    write(&facts, accepted, policy, identified, decision, symbols, model, now)
-}
-
-/// What the score makes of a message that nothing else decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ByContent {
-    Spam,
-    Suspect,
-    Clean,
-}
-
-impl ByContent {
-    fn of(content: &Content, found: &Found, policy: &Policy, classifier: &Classifier) -> Self {
-        let mode = policy.mode(Classification::Spam);
-        if mode == CheckMode::Off {
-            return ByContent::Clean;
-        }
-        let threshold = policy.spam_threshold.unwrap_or_else(|| classifier.spam_threshold());
-        // What blocks by itself says nothing of the content.
-        let counted = found.symbols.iter().filter(|symbol| symbol.weight < 1.0);
-        let score = score(content.symbols.iter().chain(counted));
-        let blocks = mode == CheckMode::Block;
-        if content.is_test_spam || (blocks && score >= threshold) {
-            ByContent::Spam
-        } else if score >= classifier.suspect_threshold().min(threshold) {
-            ByContent::Suspect
-        } else {
-            ByContent::Clean
-        }
-    }
-}
-
-/// The probability that at least one of the symbols is right.
-fn score<'a>(symbols: impl Iterator<Item = &'a Symbol>) -> f32 {
-    1.0 - symbols.map(|symbol| 1.0 - symbol.weight.clamp(0.0, 1.0)).product::<f32>()
-}
-
-/// The table at the top of this file.
-fn decide(
-    locked: bool,
-    lists: &Lists,
-    found: &Found,
-    is_virus: bool,
-    by_content: ByContent,
-    spam_action: SpamAction,
-) -> Decision {
-    use Classification as C;
-    use Disposition::{Quarantine, Release};
-    if is_virus {
-        return Decision::of(C::Virus, Quarantine);
-    }
-    if locked {
-        return Decision::of(C::LockedSender, Quarantine);
-    }
-    if found.is_loop {
-        return Decision::of(C::TooManyReceived, Quarantine);
-    }
-    if lists.allowed.is_some() {
-        return Decision::of(C::AllowListed, Release);
-    }
-    let spam = (by_content == ByContent::Spam).then_some(C::Spam);
-    let blocked_as = (lists.blocked_sender.as_ref().map(|_| C::BlockedSender))
-        .or(lists.blocked_recipient.as_ref().map(|_| C::BlockedRecipient))
-        .or(found.blocked_as)
-        .or(spam);
-    match (blocked_as, spam_action) {
-        (None, _) if by_content == ByContent::Suspect => Decision::of(C::Suspect, Release),
-        (None, _) => Decision::of(C::Clean, Release),
-        (Some(_), SpamAction::Observe) => {
-            Decision { observed_as: spam.or(blocked_as), ..Decision::of(C::ObserveOnly, Release) }
-        }
-        (Some(classification), SpamAction::Enforce) => Decision::of(classification, Quarantine),
-    }
-}
-
-/// What a message is, and what happens with it.
-#[derive(Clone, Copy)]
-struct Decision {
-    classification: Classification,
-    disposition: Disposition,
-    observed_as: Option<Classification>,
-}
-
-impl Decision {
-    fn of(classification: Classification, disposition: Disposition) -> Self {
-        Decision { classification, disposition, observed_as: None }
-    }
-
-    /// The message is not of whoever sends it here: their spam is somebody else's.
-    fn is_passed_on(&mut self) {
-        for classification in std::iter::once(&mut self.classification).chain(&mut self.observed_as) {
-            if *classification == Classification::Spam {
-                *classification = Classification::ForwardedSpam;
-            }
-        }
-    }
-}
-
-/// What the allow and block lists say, each with the entry's address.
-#[derive(Debug, Default)]
-struct Lists {
-    allowed: Option<String>,
-    blocked_sender: Option<String>,
-    blocked_recipient: Option<String>,
-}
-
-impl Lists {
-    fn ask(facts: &Facts<'_>, policy: &Policy) -> Self {
-        // The sender is the reverse-path, or the author: either on a list is enough.
-        let sender_on = |list: &crate::address_list::AddressList| {
-            if list.is_empty() {
-                return None;
-            }
-            let senders = facts.envelope.reverse_path.mailbox().into_iter().chain(facts.header_from());
-            senders.into_iter().find(|mailbox| list.contains(mailbox)).map(ToString::to_string)
-        };
-        let recipients = || facts.envelope.recipients.iter().map(|recipient| &recipient.forward_path);
-        // One allowed recipient must not carry a message to all the others.
-        let all_allowed = !policy.allow_recipients.is_empty()
-            && !facts.envelope.recipients.is_empty()
-            && recipients().all(|mailbox| policy.allow_recipients.contains(mailbox));
-        Lists {
-            allowed: sender_on(&policy.allow_senders)
-                .or_else(|| all_allowed.then(|| "every recipient".to_owned())),
-            blocked_sender: sender_on(&policy.block_senders),
-            blocked_recipient: recipients()
-                .find(|mailbox| policy.block_recipients.contains(mailbox))
-                .map(ToString::to_string),
-        }
-    }
-
-    fn symbols(&self) -> impl Iterator<Item = Symbol> {
-        let entry = |name: &str, weight, found: &Option<String>| {
-            found.as_ref().map(|evidence| evidence::symbol(name, weight, evidence))
-        };
-        [
-            entry("ALLOW_LISTED", 0.0, &self.allowed),
-            entry("BLOCKED_SENDER", 1.0, &self.blocked_sender),
-            entry("BLOCKED_RECIPIENT", 1.0, &self.blocked_recipient),
-        ]
-        .into_iter()
-        .flatten()
-    }
+    let mut judgement = write(&facts, accepted, policy, identified, decision, symbols, model, now);
+    judgement.verdict.basis = Some(recompute::basis(&facts, policy, points, unweighed, decision));
+    judgement
 }
 
 #[allow(clippy::too_many_arguments)] // each is one field of the verdict
@@ -282,7 +151,7 @@ fn write(
 ) -> Judgement {
     evidence::bound(&mut symbols);
     let envelope = facts.envelope;
-    let score = score(symbols.iter());
+    let score = decision::score(symbols.iter());
     let classification = decision.classification;
     let message = MessageSummary {
         id: envelope.id,
@@ -312,15 +181,12 @@ fn write(
         client: envelope.client.clone(),
         recipients: envelope.recipients.iter().map(|r| r.forward_path.clone()).collect(),
         accepted,
+        basis: None,
     };
     Judgement {
         verdict,
         remove_fields: identified.remove_fields,
-        // A refusal would make the account bounce it to somebody who never sent it.
-        quarantine_response: match classification {
-            Classification::ForwardedSpam => QuarantineResponse::Accept,
-            _ => policy.quarantine_response,
-        },
+        quarantine_response: decision.response(policy),
     }
 }
 

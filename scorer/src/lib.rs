@@ -3,7 +3,8 @@
 //!
 //! The journey of a message: `run` polls it, `intake` reads it, `policy` says by which settings, `outside` asks others, `batch` takes it up, `judge` decides:
 //! it asks `identity` who sent it, `checks` and `content` what is wrong with it, `forwarded` whether it is
-//! only passed on, `state` whether its sender is locked;
+//! only passed on, `state` whether its sender is locked, and `decision` what follows from all that (`recompute`: what would follow
+//! from what a stored verdict says, under another policy);
 //! `locks` says whether its sender now is, `outputs` writes what follows, `batch` commits it. `commands` is what people ask for, `timers` what time brings, `holds` what waits
 //! for a limit,
 //! `replay` how a partition's state comes back after a restart or a move.
@@ -26,6 +27,7 @@ pub mod address_list;
 pub mod checks;
 pub mod classifier;
 pub mod content;
+pub mod decision;
 pub mod evidence;
 pub mod facts;
 pub mod forwarded;
@@ -35,6 +37,7 @@ pub mod judge;
 pub mod locks;
 pub mod mime;
 pub mod outside;
+pub mod recompute;
 pub mod score_file;
 pub mod state;
 pub mod summary;

@@ -1,6 +1,6 @@
 //! The settings of one outgoing user, made ready to judge by: lists hashed, rules compiled, modes looked up.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use schemas::settings::{
@@ -50,6 +50,10 @@ pub struct Policy {
     switched: HashMap<String, CheckMode>,
     /// By the name of a symbol, what its weight is multiplied with.
     weights: HashMap<String, f32>,
+    /// Stands for what the author and the reverse-path are checked by; 0 where nothing is set.
+    pub sender_rules: u32,
+    /// Stands for what attachments are checked by; 0 where nothing is set.
+    pub attachment_rules: u32,
 }
 
 impl Policy {
@@ -57,6 +61,9 @@ impl Policy {
     pub fn of(settings: Effective, version: u64) -> Self {
         let from_domains: Vec<String> = settings.from_domains.iter().map(ToString::to_string).collect();
         let switched: HashMap<String, CheckMode> = settings.checks.into_iter().collect();
+        let blocked_extensions = extensions(&settings.blocked_extensions);
+        let valid_sender = if settings.require_valid_sender { "required" } else { "" };
+        let are_default = settings.blocked_extensions.is_empty();
         let mode = |code: &str, default| switched.get(code).copied().unwrap_or(default);
         Policy {
             version,
@@ -67,12 +74,17 @@ impl Policy {
             automatic_lock: settings.automatic_lock,
             limits: settings.limits,
             require_valid_sender: settings.require_valid_sender,
+            sender_rules: fingerprint(from_domains.iter().map(String::as_str).chain([valid_sender])),
+            attachment_rules: match are_default {
+                true => 0,
+                false => fingerprint(blocked_extensions.iter().map(String::as_str).chain(["set"])),
+            },
             from_domains: AddressList::of(&from_domains),
             allow_senders: AddressList::of(&settings.allow_senders),
             block_senders: AddressList::of(&settings.block_senders),
             allow_recipients: AddressList::of(&settings.allow_recipients),
             block_recipients: AddressList::of(&settings.block_recipients),
-            blocked_extensions: extensions(&settings.blocked_extensions),
+            blocked_extensions,
             modes: CHECKS.iter().map(|c| mode(c.classification.code(), c.default_mode)).collect(),
             switched,
             weights: settings.weights.into_iter().collect(),
@@ -91,16 +103,20 @@ impl Policy {
         self.modes.get(index).copied().unwrap_or(CheckMode::Off)
     }
 
-    /// Turns symbols up and down as the settings say. What is proof stays proof, and a hint never becomes one.
-    pub fn weigh(&self, symbols: &mut [Symbol]) {
+    /// Turns symbols up and down as the settings say. What is proof stays proof, and a hint never becomes one. Gives which
+    /// were turned, and what they weighed.
+    pub fn weigh(&self, symbols: &mut [Symbol]) -> Vec<(usize, f32)> {
+        let mut turned = Vec::new();
         if self.weights.is_empty() {
-            return;
+            return turned;
         }
-        for symbol in symbols.iter_mut().filter(|symbol| symbol.weight < 1.0) {
+        for (index, symbol) in symbols.iter_mut().enumerate().filter(|(_, symbol)| symbol.weight < 1.0) {
             if let Some(factor) = self.weights.get(&symbol.name) {
+                turned.push((index, symbol.weight));
                 symbol.weight = (symbol.weight * factor).clamp(0.0, LARGEST_HINT);
             }
         }
+        turned
     }
 
     /// The mode of a finding that is no structure check, such as `spam`.
@@ -108,6 +124,17 @@ impl Policy {
     pub fn mode(&self, classification: Classification) -> CheckMode {
         self.switched.get(classification.code()).copied().unwrap_or(CheckMode::Block)
     }
+}
+
+/// A number that stands for a set of texts, the empty one left out, whatever their order; 0 for none. It stands in verdicts:
+/// FNV-1a, the same on every machine and in every version.
+fn fingerprint<'a>(texts: impl Iterator<Item = &'a str>) -> u32 {
+    let texts: BTreeSet<&str> = texts.filter(|text| !text.is_empty()).collect();
+    if texts.is_empty() {
+        return 0;
+    }
+    let octets = texts.iter().flat_map(|text| text.bytes().chain([0]));
+    octets.fold(0x811c_9dc5, |hash: u32, octet| (hash ^ u32::from(octet)).wrapping_mul(0x0100_0193)).max(1)
 }
 
 fn rules(settings: &[schemas::settings::IdentityRule]) -> Vec<Rule> {

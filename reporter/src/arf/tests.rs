@@ -49,6 +49,7 @@ fn verdict(classification: Classification) -> Verdict {
         },
         recipients: vec![mailbox("r@one.example"), mailbox("r@two.example")],
         accepted: Position { topic: Topic::Accepted, partition: 0, offset: 0 },
+        basis: None,
     }
 }
 

@@ -57,6 +57,7 @@ pub fn judged(message: &MessageSummary, recipients: &[&str]) -> VerdictEvent {
         },
         recipients: recipients.iter().map(|r| mailbox(r)).collect(),
         accepted: Position { topic: Topic::Accepted, partition: 0, offset: 0 },
+        basis: None,
     })
 }
 

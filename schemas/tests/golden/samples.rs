@@ -1,5 +1,7 @@
 //! One record of every shape that this version writes.
 
+use std::collections::BTreeMap;
+
 use schemas::attempt::{Attempt, AttemptCause, AttemptEvent, Egress, Outcome, RecipientResult};
 use schemas::commands::{Action, Command, QueueSelect};
 use schemas::envelope::{BodyType, Client, Envelope, Notify, Origin, Recipient, Ret, Tls};
@@ -17,7 +19,8 @@ use schemas::settings::{
     StaticRoute, UserAuth, UserSettings, WeightedSource,
 };
 use schemas::verdict::{
-    Classification, Disposition, Identity, Judged, MessageSummary, RemoveField, Symbol, Verdict, VerdictEvent,
+    Basis, Classification, Disposition, Identity, Judged, MessageSummary, RemoveField, Symbol, Verdict,
+    VerdictEvent,
 };
 use schemas::{
     Domain, EnhancedCode, Mailbox, MessageId, Position, ReversePath, SmtpReply, Timestamp, Topic, UserId,
@@ -196,13 +199,33 @@ fn verdict(disposition: Disposition, full: bool) -> VerdictEvent {
         client: client(full),
         recipients: vec![mailbox("a@one.example")],
         accepted: position(Topic::Accepted),
+        basis: None,
     })
+}
+
+/// With everything that its decision stood on.
+fn verdict_with_basis() -> VerdictEvent {
+    let VerdictEvent::Judged(mut verdict) = verdict(Disposition::Quarantine, true) else { unreachable!() };
+    verdict.basis = Some(Basis {
+        spam: 0.875,
+        suspect: 0.5,
+        model: Some((0.96875, 0.5)),
+        author: Some(mailbox("shop@customer.example")),
+        unchecked: vec!["raw_subject".into()],
+        sender_rules: 7,
+        attachment_rules: 8,
+        unweighed: vec![(1, 0.125)],
+        told_250: true,
+        limits: BTreeMap::from([("messages_per_hour".to_owned(), (3, 500))]),
+    });
+    VerdictEvent::Judged(verdict)
 }
 
 fn verdicts(out: &mut Vec<(String, Value)>) {
     put(out, "verdicts/judged_release", &verdict(Disposition::Release, false));
     put(out, "verdicts/judged_quarantine", &verdict(Disposition::Quarantine, true));
     put(out, "verdicts/judged_hold", &verdict(Disposition::Hold, false));
+    put(out, "verdicts/judged_with_its_basis", &verdict_with_basis());
     let (message, by, command_id) = (summary(true), "root@node1 (cli)".to_owned(), "c1".to_owned());
     let released = VerdictEvent::Released {
         message: message.clone(),

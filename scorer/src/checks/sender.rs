@@ -1,6 +1,6 @@
 //! Checks of whom a message says it is from.
 
-use schemas::{Domain, Mailbox};
+use schemas::{Domain, Mailbox, ReversePath};
 
 use crate::facts::{Author, Facts};
 use crate::policy::Policy;
@@ -42,6 +42,32 @@ pub fn invalid_sender(facts: &Facts<'_>, policy: &Policy) -> Option<String> {
             why_unanswerable(mailbox).map(|why| format!("From {mailbox}: {why}"))
         }
     }
+}
+
+/// What `from_domain_not_allowed` finds, with only the first valid author known.
+pub fn finds_from_domain(author: Option<&Mailbox>, is_alone: bool, policy: &Policy) -> Option<bool> {
+    if policy.from_domains.is_empty() {
+        return Some(false);
+    }
+    match author {
+        Some(author) if policy.from_domains.contains_domain(author.domain()) => is_alone.then_some(false),
+        _ => Some(true),
+    }
+}
+
+/// What `invalid_sender` finds, with only the first valid author known.
+pub fn finds_invalid_sender(
+    reverse_path: &ReversePath,
+    author: Option<&Mailbox>,
+    is_alone: bool,
+    policy: &Policy,
+) -> Option<bool> {
+    if !policy.require_valid_sender {
+        return Some(false);
+    }
+    let Some(sender) = reverse_path.mailbox() else { return Some(false) };
+    let Some(author) = author.filter(|_| why_unanswerable(sender).is_none()) else { return Some(true) };
+    is_alone.then(|| why_unanswerable(author).is_some())
 }
 
 fn why_unanswerable(mailbox: &Mailbox) -> Option<&'static str> {

@@ -1,9 +1,9 @@
 //! Outgoing users and identities of one partition: when they were seen, what became of their mail, their locks.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use schemas::limits::Over;
+use schemas::limits::{Counters, Over};
 use schemas::senders::{Lock, LockChange, SenderRow};
 use schemas::settings::{Limits, LockPolicy};
 use schemas::verdict::{BY_POLICY, Identity, MessageSummary};
@@ -139,6 +139,13 @@ impl Senders {
     #[must_use]
     pub fn over_limit(&self, user: &UserId, recipients: u64, limits: &Limits, at: Timestamp) -> Option<Over> {
         self.get(user, None).and_then(|row| row.counters.over(at, recipients, limits))
+    }
+
+    /// What counts against each limit of this user, and the limit.
+    #[must_use]
+    pub fn standing(&self, user: &UserId, limits: &Limits, at: Timestamp) -> BTreeMap<String, (u64, u64)> {
+        let none = Counters::default();
+        self.get(user, None).map_or(&none, |row| &row.counters).standing(at, limits)
     }
 
     /// Notes how many messages of a user wait.
