@@ -16,6 +16,8 @@ use axum::routing::{get, post};
 
 use crate::Context;
 
+pub use model::read as read_models;
+
 /// Largest request, in bytes: a settings file with tens of thousands of users.
 const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
 /// Rows of one page, at most.

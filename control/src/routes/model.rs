@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use eventlog::{NewRecord, TableEvent};
+use eventlog::{Log, NewRecord, TableEvent};
 use schemas::Topic;
 use schemas::models::{self, ModelRecord, ModelsView};
 
@@ -13,7 +13,7 @@ use crate::{Context, Error};
 const ROWS_AT_ONCE: usize = 100;
 
 pub async fn show(State(context): State<Context>) -> Result<Json<ModelAnswer>, Error> {
-    let view = read(&context).await?;
+    let view = read(&context.log).await?;
     let newest = view.newest();
     Ok(Json(ModelAnswer {
         versions: view
@@ -39,7 +39,7 @@ pub async fn roll_back(
     Actor(by): Actor,
     Body(request): Body<RollbackRequest>,
 ) -> Result<Json<ModelAnswer>, Error> {
-    let view = read(&context).await?;
+    let view = read(&context.log).await?;
     if request.to != 0 && !view.deltas().any(|delta| delta.number == request.to) {
         return Err(Error::NotFound {
             error: format!("there is no version {}", request.to),
@@ -54,7 +54,7 @@ pub async fn roll_back(
     context.log.append(vec![NewRecord::new(Topic::Models, key.clone(), key, value)]).await?;
     let wait = async {
         loop {
-            if read(&context).await?.newest().is_some_and(|delta| delta.number > before) {
+            if read(&context.log).await?.newest().is_some_and(|delta| delta.number > before) {
                 return Ok::<(), Error>(());
             }
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
@@ -67,10 +67,13 @@ pub async fn roll_back(
     show(State(context)).await
 }
 
-/// Read when it is asked for, which is seldom: versions are large, and nothing else here needs them.
-async fn read(context: &Context) -> Result<ModelsView, Error> {
+/// What was learnt: read when it is asked for, which is seldom: versions are large, and nothing else here needs them.
+///
+/// # Errors
+/// What the log says.
+pub async fn read(log: &Log) -> Result<ModelsView, Error> {
     let mut view = ModelsView::default();
-    let mut table = context.log.table(Topic::Models, None).await?;
+    let mut table = log.table(Topic::Models, None).await?;
     loop {
         for event in table.next(ROWS_AT_ONCE).await? {
             match event {

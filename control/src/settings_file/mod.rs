@@ -70,9 +70,38 @@ pub fn parse(
     key_files: &BTreeMap<String, KeyFile>,
     current: &SettingsView,
 ) -> Result<Wanted, Vec<Problem>> {
+    read(text, key_files, current, Passwords::Needed)
+}
+
+/// The same of a file that is only tried: its users need no passwords.
+///
+/// # Errors
+/// As `parse`.
+pub fn parse_without_passwords(
+    text: &str,
+    key_files: &BTreeMap<String, KeyFile>,
+    current: &SettingsView,
+) -> Result<Wanted, Vec<Problem>> {
+    read(text, key_files, current, Passwords::MayLack)
+}
+
+/// Whether a user with a login must have a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Passwords {
+    Needed,
+    MayLack,
+}
+
+fn read(
+    text: &str,
+    key_files: &BTreeMap<String, KeyFile>,
+    current: &SettingsView,
+    passwords: Passwords,
+) -> Result<Wanted, Vec<Problem>> {
     let root = node::parse(text)?;
     let mut reading = Reading {
         root: &root,
+        passwords,
         problems: root.unknown_keys(&SECTIONS),
         wanted: Wanted::default(),
         keys: BTreeMap::new(),
@@ -91,6 +120,7 @@ pub fn parse(
 
 struct Reading<'a> {
     root: &'a Node,
+    passwords: Passwords,
     problems: Vec<Problem>,
     wanted: Wanted,
     /// Where each setting stands, by its key: for duplicates.
@@ -163,9 +193,8 @@ impl<'a> Reading<'a> {
 
     fn users(&mut self, domains: &Names) {
         for node in self.tables("outgoing_user") {
-            let Some((user, password)) = users::outgoing_user(node, domains, &mut self.problems) else {
-                continue;
-            };
+            let read = users::outgoing_user(node, domains, self.passwords, &mut self.problems);
+            let Some((user, password)) = read else { continue };
             let Some(password) = password else {
                 self.add(Setting::OutgoingUser(user), node);
                 continue;

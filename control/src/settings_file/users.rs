@@ -8,7 +8,7 @@ use schemas::{Domain, Mailbox};
 
 use super::node::Node;
 use super::problem::{Problem, did_you_mean};
-use super::{Names, levels};
+use super::{Names, Passwords, levels};
 use crate::password;
 
 const RANGE_FIX: &str =
@@ -50,6 +50,7 @@ pub fn domain(node: &Node, problems: &mut Vec<Problem>) -> Option<DomainSettings
 pub fn outgoing_user(
     node: &Node,
     domains: &Names,
+    passwords: Passwords,
     problems: &mut Vec<Problem>,
 ) -> Option<(OutgoingUser, Option<Password>)> {
     let own = ["domain", "ip", "login", "password", "password_hash"];
@@ -57,7 +58,7 @@ pub fn outgoing_user(
     let domain = user_domain(node, domains, problems);
     match (node.get("ip"), node.get("login")) {
         (Some(ip), None) => ip_user(node, ip, domain, settings, problems).map(|user| (user, None)),
-        (None, Some(login)) => password_user(node, login, domain, settings, problems),
+        (None, Some(login)) => password_user(node, login, domain, settings, passwords, problems),
         (Some(ip), Some(_)) => {
             problems.push(ip.problem(
                 "stands beside login",
@@ -149,6 +150,7 @@ fn password_user(
     login: &Node,
     domain: Option<Domain>,
     settings: UserSettings,
+    passwords: Passwords,
     problems: &mut Vec<Problem>,
 ) -> Option<(OutgoingUser, Option<Password>)> {
     let name = login.text().map(str::to_lowercase);
@@ -166,12 +168,12 @@ fn password_user(
     {
         problems.push(login.problem(format!("`{}` is not in the domain {domain}", login.shown()), LOGIN_FIX));
     }
-    let password = keep(password(node), problems);
+    let password = keep(password(node, passwords), problems);
     let auth = UserAuth::Password { login: parsed?.0, password_hash: String::new() };
     Some((OutgoingUser { domain: domain?, auth, settings }, Some(password?)))
 }
 
-fn password(node: &Node) -> Result<Password, Problem> {
+fn password(node: &Node, passwords: Passwords) -> Result<Password, Problem> {
     match (node.get("password"), node.get("password_hash")) {
         (Some(plain), None) => {
             let good = |text: &str| {
@@ -190,6 +192,7 @@ fn password(node: &Node) -> Result<Password, Problem> {
             Ok(Password::Hash(text.into()))
         }
         (Some(plain), Some(_)) => Err(plain.problem("stands beside password_hash", "keep one of the two")),
+        (None, None) if passwords == Passwords::MayLack => Ok(Password::Hash(String::new())),
         (None, None) => {
             Err(node.missing("password", "write password = \"...\" or password_hash = \"$argon2id$...\""))
         }
