@@ -35,4 +35,4 @@ pub mod routes;
 
 pub use context::{BackupHook, Config, Context, Obstacle, start};
 pub use error::Error;
-pub use routes::router;
+pub use routes::{router, unlock_pages};
