@@ -1,4 +1,4 @@
-//! `[http]`: Prometheus metrics at `/metrics`, health at `/health`.
+//! `[http]`: Prometheus metrics at `/metrics`, health at `/health`, and the pages of control for people without a login.
 
 use std::sync::Arc;
 
@@ -28,11 +28,13 @@ pub async fn serve(
     listener: TcpListener,
     registry: Arc<Registry>,
     gate: ingress::Gate,
+    pages: Router,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let router = Router::new()
         .route("/metrics", get(metrics).with_state(registry))
-        .route("/health", get(health_answer).with_state(gate));
+        .route("/health", get(health_answer).with_state(gate))
+        .merge(pages);
     let stop = shutdown.clone();
     let served =
         axum::serve(listener, router).with_graceful_shutdown(async move { shutdown.cancelled().await });

@@ -70,19 +70,21 @@ pub async fn start(config: &Config, roles: Roles, clock: Arc<dyn Clock>) -> anyh
     if roles.has(Role::Delivery) {
         spawn_delivery(&mut workers, config, &shared, &mut registry, cluster_key.clone(), &stop_workers);
     }
-    let reporter_config = reporter_config(config);
+    let reporter_config = reporter_config(config, &cluster_key);
     let mut store = None;
     if roles.has(Role::Reporter) {
         let opened = reporter::open_store(&reporter_config)?;
         store = Some(Arc::clone(&opened));
         spawn_reporter(&mut workers, reporter_config.clone(), opened, &shared, &mut registry, &stop_workers);
     }
+    let mut pages = axum::Router::new();
     if roles.has(Role::Control) {
         let store = match store {
             Some(store) => store,
             None => reporter::open_store(&reporter_config)?,
         };
         let control = start_control(config, &shared, cluster_key, opened.backup, &stop_views).await;
+        pages = control::unlock_pages(control.clone());
         let router = control::router(control).merge(reporter::router(store, Arc::clone(&log)));
         let socket = crate::socket::bind(&config.control_socket())?;
         workers.spawn(named("control socket", crate::socket::serve(socket, router, stop_views.clone())));
@@ -93,7 +95,7 @@ pub async fn start(config: &Config, roles: Roles, clock: Arc<dyn Clock>) -> anyh
         false => None,
     };
     let smtp = ingress.as_ref().map_or_else(Vec::new, ingress::Ingress::addresses);
-    let http = serve_http(&mut workers, config, &shared, registry, &stop_views).await?;
+    let http = serve_http(&mut workers, config, &shared, registry, pages, &stop_views).await?;
     let mut ingress_set = JoinSet::new();
     if let Some(ingress) = ingress {
         let run = ingress.run(shared.gate.clone(), Arc::clone(&shared.clock), stop_ingress.clone());
@@ -195,6 +197,7 @@ async fn serve_http(
     config: &Config,
     shared: &Shared,
     registry: Registry,
+    pages: axum::Router,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Option<SocketAddr>> {
     let Some(address) = config.http else { return Ok(None) };
@@ -202,7 +205,7 @@ async fn serve_http(
         .await
         .with_context(|| format!("http.bind: {address} cannot be bound"))?;
     let local = listener.local_addr()?;
-    let run = crate::http::serve(listener, Arc::new(registry), shared.gate.clone(), shutdown.clone());
+    let run = crate::http::serve(listener, Arc::new(registry), shared.gate.clone(), pages, shutdown.clone());
     workers.spawn(named("http", run));
     Ok(Some(local))
 }
@@ -307,7 +310,11 @@ fn delivery_config(config: &Config, cluster_key: schemas::sealed::ClusterKey) ->
     out
 }
 
-fn reporter_config(config: &Config) -> reporter::Config {
+fn reporter_config(config: &Config, cluster_key: &schemas::sealed::ClusterKey) -> reporter::Config {
+    let unlock_links = config
+        .public_url
+        .clone()
+        .map(|public_url| reporter::UnlockLinks { public_url, key: cluster_key.clone() });
     reporter::Config {
         node: config.node.clone(),
         hostname: config.hostname.clone(),
@@ -315,6 +322,7 @@ fn reporter_config(config: &Config) -> reporter::Config {
         clickhouse: config.clickhouse.clone(),
         default_abuse_address: config.abuse_address.clone(),
         report_from: config.report_from.clone(),
+        unlock_links,
         keep: config.keep_statistics,
     }
 }

@@ -65,6 +65,7 @@ pub struct Context {
     pub writer: Arc<SettingsWriter>,
     pub backup: Option<BackupHook>,
     pub obstacle: Obstacle,
+    pub cluster_key: ClusterKey,
 }
 
 /// Starts the views that control follows; they run until `shutdown`. `backup` absent: `POST /v1/backup` says that this
@@ -85,7 +86,8 @@ pub async fn start(
     let queue = queue_view::follow(Arc::clone(&log), shutdown.clone());
     let trims = trimming::run(Arc::clone(&log), Arc::clone(&clock), queue.clone(), shutdown.clone());
     tokio::spawn(trims);
-    let writer = SettingsWriter::new(Arc::clone(&log), Arc::clone(&clock), settings.clone(), cluster_key);
+    let writer =
+        SettingsWriter::new(Arc::clone(&log), Arc::clone(&clock), settings.clone(), cluster_key.clone());
     Context {
         config: Arc::new(config),
         queue,
@@ -98,5 +100,6 @@ pub async fn start(
         senders,
         backup,
         obstacle,
+        cluster_key,
     }
 }

@@ -36,4 +36,4 @@ pub mod routes;
 
 pub use context::{BackupHook, Config, Context, Obstacle, start};
 pub use error::Error;
-pub use routes::{read_models, router};
+pub use routes::{read_models, router, unlock_pages};

@@ -275,6 +275,7 @@ fn senders() -> SendersView {
         counters: Counters::default(),
         held: 0,
         blocked_at: Vec::new(),
+        blocked: Vec::new(),
         automatic_unlocks: 0,
         lock_history: Vec::new(),
     };

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use eventlog::{Clock, Log, View};
 use schemas::Mailbox;
+use schemas::sealed::ClusterKey;
 use schemas::settings::SettingsView;
 use tokio_util::sync::CancellationToken;
 
@@ -41,8 +42,18 @@ pub struct Config {
     pub default_abuse_address: Option<Mailbox>,
     /// From of reports.
     pub report_from: Mailbox,
+    /// How lock notices link to the page that unlocks; absent: they name the command.
+    pub unlock_links: Option<UnlockLinks>,
     /// How long rows are kept.
     pub keep: Duration,
+}
+
+/// What makes unlock links.
+#[derive(Clone, Debug)]
+pub struct UnlockLinks {
+    /// Where the page stands, without a slash at the end.
+    pub public_url: String,
+    pub key: ClusterKey,
 }
 
 /// Runs statistics and feedback reports until `shutdown`.

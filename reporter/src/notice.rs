@@ -1,11 +1,16 @@
 //! The notice that a sender was locked by itself: a message of our own to the abuse address.
 
+use std::fmt::Write;
+
 use bytes::Bytes;
 use schemas::envelope::{BodyType, Origin};
 use schemas::own_mail::OwnMail;
+use schemas::senders::BlockedMessage;
+use schemas::unlock_link::UnlockLink;
 use schemas::verdict::{Identity, Judged};
 use schemas::{Domain, Mailbox, MessageId, Timestamp, UserId};
 
+use crate::UnlockLinks;
 use crate::arf::lines::{clean, encoded};
 
 /// A lock that people are told about.
@@ -16,6 +21,8 @@ pub struct Lock<'a> {
     pub identity: Option<&'a Identity>,
     pub at: Timestamp,
     pub reason: &'a str,
+    /// The messages that led to it.
+    pub evidence: &'a [BlockedMessage],
 }
 
 /// Where it comes from and where it goes.
@@ -24,6 +31,7 @@ pub struct Letter<'a> {
     pub from: &'a Mailbox,
     pub hostname: &'a str,
     pub node: &'a str,
+    pub links: Option<&'a UnlockLinks>,
 }
 
 /// The notice. The same lock always gives the same one.
@@ -64,14 +72,16 @@ fn text(lock: &Lock<'_>, letter: &Letter<'_>, id: MessageId, subject: &str) -> S
     let body = format!(
         "{what}\r\n\r\n\
          Domain: {}\r\nSince:  {}\r\nWhy:    {}\r\n\r\n\
-         Its mail is refused for now, and what it still has in the queue waits. To see what was blocked, and to\r\n\
+         {}Its mail is refused for now, and what it still has in the queue waits. To see what was blocked, and to\r\n\
          unlock it when its cause is gone:\r\n\r\n\
          \x20   mailweir quarantine --user {}\r\n\
-         \x20   mailweir unlock {target}\r\n",
+         \x20   mailweir unlock {target}\r\n{}",
         lock.domain,
         lock.at.rfc3339(),
         clean(lock.reason),
+        evidence(lock.evidence),
         quoted(&lock.user.0),
+        link(lock, letter),
     );
     let encoding = if body.is_ascii() { "7bit" } else { "8bit" };
     format!(
@@ -82,6 +92,41 @@ fn text(lock: &Lock<'_>, letter: &Letter<'_>, id: MessageId, subject: &str) -> S
         letter.to,
         encoded(subject),
         lock.at.rfc5322(),
+    )
+}
+
+fn evidence(blocked: &[BlockedMessage]) -> String {
+    if blocked.is_empty() {
+        return String::new();
+    }
+    let mut text = String::from("The last messages that were blocked:\r\n\r\n");
+    for message in blocked {
+        let _ =
+            write!(text, "    {}  {}  ref {}\r\n", message.at.rfc3339(), message.classification, message.id);
+        for (name, value) in [("Subject", &message.subject), ("Found", &message.why)] {
+            if !value.is_empty() {
+                let _ = write!(text, "        {name}: {}\r\n", clean(value));
+            }
+        }
+    }
+    text.push_str("\r\n");
+    text
+}
+
+/// Opening it shows a page; only the button there unlocks, so that a scanner that follows links does not.
+fn link(lock: &Lock<'_>, letter: &Letter<'_>) -> String {
+    let Some(links) = letter.links else { return String::new() };
+    let link = UnlockLink {
+        user: lock.user.clone(),
+        domain: lock.domain.clone(),
+        identity: lock.identity.cloned(),
+        since: lock.at,
+        to: letter.to.clone(),
+    };
+    format!(
+        "\r\nOr open this within 24 hours and press the button:\r\n\r\n{}/unlock/{}\r\n",
+        links.public_url,
+        link.token(&links.key)
     )
 }
 
@@ -98,6 +143,9 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use schemas::sealed::ClusterKey;
+    use schemas::verdict::Classification;
+
     use super::*;
 
     #[test]
@@ -112,8 +160,18 @@ mod tests {
             identity: Some(&identity),
             at: Timestamp(1_795_512_600_000),
             reason: "5 messages blocked",
+            evidence: &[BlockedMessage {
+                id: MessageId::derived("x", Timestamp(1_795_512_600_000)),
+                at: Timestamp(1_795_512_600_000),
+                classification: Classification::Spam,
+                subject: "You\r\nBcc: won".into(),
+                why: "CONTENT 0.99".into(),
+            }],
         };
-        let letter = Letter { to: &mailbox, from: &mailbox, hostname: "relay.example", node: "node1" };
+        let key = ClusterKey::from_file_content(&ClusterKey::generate()).expect("a key");
+        let links = UnlockLinks { public_url: "https://relay.example".into(), key };
+        let mut letter =
+            Letter { to: &mailbox, from: &mailbox, hostname: "relay.example", node: "node1", links: None };
         let (judged, bytes) = build(&lock, &letter);
         let text = String::from_utf8(bytes.to_vec()).expect("text");
         assert!(
@@ -121,6 +179,13 @@ mod tests {
                 && text.contains(r"mailweir unlock 192.0.2.0/28 --identity 'x'\''; rm -rf /")
         );
         assert!(!text.contains("\nBcc:"), "{text}");
+        assert!(text.contains("Found: CONTENT 0.99") && !text.contains("/unlock/"), "{text}");
+        letter.links = Some(&links);
+        let linked = String::from_utf8(build(&lock, &letter).1.to_vec()).expect("text");
+        let token = linked.lines().find_map(|line| line.strip_prefix("https://relay.example/unlock/"));
+        let link = UnlockLink::from_token(token.expect("a link"), &links.key).expect("ours");
+        assert_eq!((link.since, link.identity.as_ref()), (lock.at, lock.identity));
+        assert!(linked.lines().all(|line| line.len() < 998));
         assert!(judged.message.own && judged.envelope.reverse_path.is_null());
         assert_eq!(build(&lock, &letter).0.envelope.id, judged.envelope.id);
     }

@@ -49,6 +49,13 @@ pub enum Action {
         identity: Option<Identity>,
         reason: String,
     },
+    /// Begins anew with what counts against the user, or one of its identities: limits, blocks, automatic unlocks.
+    Reset {
+        user: UserId,
+        domain: Domain,
+        identity: Option<Identity>,
+        reason: String,
+    },
     // for the delivery worker that owns the lane
     QueueRetry {
         node: String,
@@ -88,7 +95,8 @@ impl Action {
             | Action::Confirm { user, .. }
             | Action::Remove { user, .. }
             | Action::Lock { user, .. }
-            | Action::Unlock { user, .. } => user.0.clone().into(),
+            | Action::Unlock { user, .. }
+            | Action::Reset { user, .. } => user.0.clone().into(),
             Action::QueueRetry { node, .. }
             | Action::QueueHold { node, .. }
             | Action::QueueResume { node, .. }

@@ -6,6 +6,7 @@
 //! arm for the variant a newer version wrote; every shape ever written stays in `golden/` and must still parse.
 
 pub mod topics;
+pub mod unlock_link;
 
 pub mod address;
 pub mod attempt;

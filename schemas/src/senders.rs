@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::Counters;
-use crate::verdict::{Identity, MessageSummary, RemoveField, Symbol};
+use crate::verdict::{Classification, Identity, MessageSummary, RemoveField, Symbol};
 use crate::{Domain, MessageId, Position, Timestamp, UserId};
 
 /// A lock of an identity or of a user.
@@ -55,12 +55,28 @@ pub struct SenderRow {
     /// When messages blocked as abuse were accepted, since the last lock, oldest first, at most 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub blocked_at: Vec<Timestamp>,
+    /// The last of them, for whoever is told of the lock, newest last, at most 5.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocked: Vec<BlockedMessage>,
     /// Locks that ended by themselves since a person unlocked.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub automatic_unlocks: u32,
     /// The last locks, newest last, at most 20: what was done, by whom and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lock_history: Vec<LockChange>,
+}
+
+/// A message that was blocked as abuse, as evidence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockedMessage {
+    pub id: MessageId,
+    pub at: Timestamp,
+    pub classification: Classification,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub subject: String,
+    /// The strongest symbols, for a person.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde wants it so

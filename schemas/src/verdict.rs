@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::envelope::{Client, Envelope};
 use crate::reply::EnhancedCode;
+use crate::senders::BlockedMessage;
 use crate::{Domain, Mailbox, MessageId, Position, ReversePath, SmtpReply, Timestamp, UserId};
 
 /// The person or script behind a message, as the identification rules found it.
@@ -386,6 +387,9 @@ pub enum VerdictEvent {
         by: String,
         at: Timestamp,
         reason: String,
+        /// The messages that led to it, the newest last.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        evidence: Vec<BlockedMessage>,
     },
     #[serde(other)]
     Unknown,

@@ -13,13 +13,14 @@ use schemas::topics::TopicPartition;
 use schemas::verdict::{Disposition, MessageSummary, VerdictEvent};
 use schemas::{Envelope, MessageId, Timestamp, Topic};
 
+use crate::evidence;
 use crate::intake::Message;
 use crate::judge::{self, Case, Judgement};
 use crate::outputs;
 use crate::outside::Findings;
 use crate::policy::Policy;
 use crate::run::Member;
-use crate::state::Fate;
+use crate::state::{Fate, NewLock};
 
 /// A commit is not made larger than about this, in bytes.
 const MAX_COMMIT_BYTES: usize = 4 * 1024 * 1024;
@@ -266,11 +267,12 @@ impl Member {
             }
         }
         let summary = verdict.message.clone();
+        let why = evidence::strongest(&verdict.symbols);
         batch.push(outputs::event(&summary.user, Some(id), &VerdictEvent::Judged(verdict)));
         // A bounce carries what somebody else wrote.
         let is_bounce = summary.reverse_path.is_null();
         if summary.classification.is_abuse() && fate == Fate::Quarantined && !is_bounce {
-            self.lock_automatically(batch, partition, &summary, &policy.automatic_lock)?;
+            self.lock_automatically(batch, partition, &summary, &why, &policy.automatic_lock)?;
         }
         Ok(())
     }
@@ -280,10 +282,12 @@ impl Member {
         batch: &mut Batch,
         partition: u32,
         message: &MessageSummary,
+        why: &str,
         policy: &LockPolicy,
     ) -> Result<(), LogError> {
         let now = self.clock.now();
-        for (identity, lock) in self.owned_mut(partition)?.senders.note_block(message, policy, now) {
+        let locks = self.owned_mut(partition)?.senders.note_block(message, why, policy, now);
+        for NewLock { identity, lock, evidence } in locks {
             self.metrics.automatic_locks.inc();
             let event = VerdictEvent::Lock {
                 user: message.user.clone(),
@@ -293,6 +297,7 @@ impl Member {
                 by: lock.by,
                 at: lock.since,
                 reason: lock.reason,
+                evidence,
             };
             batch.push(outputs::event(&message.user, None, &event));
         }

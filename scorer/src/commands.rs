@@ -125,6 +125,7 @@ impl Member {
                 };
                 self.unlock(batch, partition, user, domain, identity.as_ref(), &change)
             }
+            Action::Reset { user, identity, .. } => self.reset(partition, user, identity.as_ref(), now),
             // `for_scorer` let nothing else through.
             _ => Ok(impossible("not a command for the scorer")),
         }
@@ -332,6 +333,19 @@ impl Member {
         batch.push(outputs::event(user, None, &event));
         Ok(done(format!("{} unlocked", whose(user, identity))))
     }
+
+    fn reset(
+        &mut self,
+        partition: u32,
+        user: &UserId,
+        identity: Option<&Identity>,
+        now: Timestamp,
+    ) -> Result<Answer, LogError> {
+        if !self.owned_mut(partition)?.senders.reset(user, identity, now) {
+            return Ok(nothing_to_do(format!("nothing counts against {}", whose(user, identity))));
+        }
+        Ok(done(format!("counting against {} begins anew", whose(user, identity))))
+    }
 }
 
 /// The name of an action that is the scorer's, and the message it is about.
@@ -342,6 +356,7 @@ fn for_scorer(action: &Action) -> Option<(&'static str, Option<MessageId>)> {
         Action::Remove { message_id, .. } => Some(("remove", Some(*message_id))),
         Action::Lock { .. } => Some(("lock", None)),
         Action::Unlock { .. } => Some(("unlock", None)),
+        Action::Reset { .. } => Some(("reset", None)),
         Action::QueueRetry { .. }
         | Action::QueueHold { .. }
         | Action::QueueResume { .. }
@@ -404,5 +419,6 @@ fn lock_event(
         by: by.into(),
         at,
         reason: reason.into(),
+        evidence: Vec::new(),
     }
 }

@@ -46,6 +46,15 @@ pub fn symbol(name: &str, weight: f32, evidence: &str) -> Symbol {
     Symbol { name: name.into(), weight, evidence: clean_marked(evidence, MAX_SYMBOL_EVIDENCE_BYTES) }
 }
 
+/// The three symbols that weigh most, as `CONTENT 0.99, RATE 0.35`.
+#[must_use]
+pub fn strongest(symbols: &[Symbol]) -> String {
+    let mut weighty: Vec<&Symbol> = symbols.iter().filter(|symbol| symbol.weight > 0.0).collect();
+    weighty.sort_by(|one, other| other.weight.total_cmp(&one.weight));
+    let shown = weighty.iter().take(3).map(|symbol| format!("{} {:.2}", symbol.name, symbol.weight));
+    shown.collect::<Vec<_>>().join(", ")
+}
+
 /// Keeps the evidence of one verdict below its maximum: symbols later in the list lose theirs.
 pub fn bound(symbols: &mut [Symbol]) {
     let mut left = MAX_EVIDENCE_BYTES;

@@ -4,15 +4,33 @@
 use std::time::Duration;
 
 use schemas::Timestamp;
-use schemas::senders::{Lock, SenderRow};
+use schemas::senders::{BlockedMessage, Lock, SenderRow};
 use schemas::settings::LockPolicy;
 use schemas::verdict::{BY_POLICY, MessageSummary};
+
+use crate::evidence::clean_marked;
 
 /// After this long without a lock, the ones that ended by themselves are forgotten.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// Blocked messages shown with a lock.
+const MAX_EVIDENCE: usize = 5;
+const MAX_SUBJECT_BYTES: usize = 120;
+const MAX_WHY_BYTES: usize = 200;
+
 /// Takes down a message that was blocked as abuse. The times that the policy can still ask for stay.
-pub fn note_block(row: &mut SenderRow, accepted_at: Timestamp, policy: &LockPolicy) {
+/// `why`: its strongest symbols.
+pub fn note_block(row: &mut SenderRow, message: &MessageSummary, why: &str, policy: &LockPolicy) {
+    let accepted_at = message.accepted_at;
+    row.blocked.push(BlockedMessage {
+        id: message.id,
+        at: accepted_at,
+        classification: message.classification,
+        subject: clean_marked(message.subject.as_deref().unwrap_or_default(), MAX_SUBJECT_BYTES),
+        why: clean_marked(why, MAX_WHY_BYTES),
+    });
+    let surplus = row.blocked.len().saturating_sub(MAX_EVIDENCE);
+    row.blocked.drain(..surplus);
     let at = row.blocked_at.partition_point(|earlier| *earlier <= accepted_at);
     row.blocked_at.insert(at, accepted_at);
     let surplus = row.blocked_at.len().saturating_sub(policy.blocked_messages as usize);
@@ -92,7 +110,11 @@ mod tests {
 
     fn blocked(minutes: &[u32]) -> SenderRow {
         let mut row = row();
-        minutes.iter().for_each(|minute| note_block(&mut row, NOW.plus(MINUTE * *minute), &policy()));
+        for minute in minutes {
+            let message = MessageSummary { accepted_at: NOW.plus(MINUTE * *minute), ..message() };
+            note_block(&mut row, &message, "CONTENT 0.99", &policy());
+        }
+        assert_eq!(row.blocked.len(), minutes.len().min(MAX_EVIDENCE));
         row
     }
 

@@ -7,7 +7,7 @@ mod senders;
 
 pub use holds::Holds;
 pub use quarantined::{Entry, Quarantined};
-pub use senders::{Fate, HeldLock, MAX_IDENTITIES_PER_USER, Senders, new_row};
+pub use senders::{Fate, HeldLock, MAX_IDENTITIES_PER_USER, NewLock, Senders, new_row};
 
 use schemas::quarantine::QuarantineRow;
 

@@ -65,6 +65,7 @@ fn end_locks(state: &mut PartitionState, now: Timestamp, due: &mut Batch) {
                 by: change.by,
                 at: now,
                 reason: change.reason,
+                evidence: Vec::new(),
             };
             due.push(outputs::event(&user, None, &event));
         }

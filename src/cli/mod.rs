@@ -90,6 +90,9 @@ enum Verb {
     Lock(senders::LockArguments),
     /// Unlock an outgoing user or one of its identities.
     Unlock(senders::UnlockArguments),
+    /// Begin anew with what counts against an outgoing user or one of its identities: limits, blocks, automatic unlocks. A
+    /// lock stays.
+    Reset(senders::UnlockArguments),
     /// Who sends: identities by user, and which header they were found by.
     Identities(senders::IdentitiesArguments),
     /// Whether the node takes in mail, and how far each role is behind.
@@ -156,6 +159,7 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Held(arguments) => senders::held(arguments).await?,
         Verb::Lock(arguments) => senders::lock(arguments).await?,
         Verb::Unlock(arguments) => senders::unlock(arguments).await?,
+        Verb::Reset(arguments) => senders::reset(arguments).await?,
         Verb::Identities(arguments) => senders::identities(arguments).await?,
         Verb::Status(arguments) => local::status(arguments).await?,
         Verb::Backup(arguments) => local::backup(arguments).await?,

@@ -1,4 +1,4 @@
-//! `lock`, `unlock`, `identities`.
+//! `lock`, `unlock`, `reset`, `identities`.
 
 use clap::Args;
 use control::api::{CommandOutcome, HeldAnswer, IdentitiesAnswer, LockRequest, UnlockRequest};
@@ -51,6 +51,13 @@ pub(super) async fn unlock(arguments: UnlockArguments) -> anyhow::Result<()> {
     let request =
         UnlockRequest { user: arguments.user, identity: arguments.identity, reason: arguments.reason };
     let outcome: CommandOutcome = ask::client(&arguments.node)?.post("/v1/unlock", &request).await?;
+    print_outcome(&outcome)
+}
+
+pub(super) async fn reset(arguments: UnlockArguments) -> anyhow::Result<()> {
+    let request =
+        UnlockRequest { user: arguments.user, identity: arguments.identity, reason: arguments.reason };
+    let outcome: CommandOutcome = ask::client(&arguments.node)?.post("/v1/reset", &request).await?;
     print_outcome(&outcome)
 }
 

@@ -34,6 +34,8 @@ pub struct Config {
     pub delivery: Delivery,
     pub abuse_address: Option<Mailbox>,
     pub report_from: Mailbox,
+    /// Where people who get notices reach `[http]` of a process with control; without a slash at the end.
+    pub public_url: Option<String>,
     pub database: PathBuf,
     /// In place of `database`.
     pub clickhouse: Option<reporter::store::clickhouse::Target>,

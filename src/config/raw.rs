@@ -107,6 +107,7 @@ pub(super) struct Delivery {
 pub(super) struct Reporter {
     pub abuse_address: Option<String>,
     pub report_from: Option<String>,
+    pub public_url: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -181,6 +182,7 @@ pub(super) fn known_keys() -> &'static [&'static str] {
         "connections_per_site",
         "abuse_address",
         "report_from",
+        "public_url",
         "clickhouse",
         "user",
         "password_file",

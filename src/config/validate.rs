@@ -85,6 +85,33 @@ impl Checker {
     }
 }
 
+/// `served`: whether there can be a process that answers there.
+fn public_url(check: &mut Checker, text: Option<String>, served: bool) -> Option<String> {
+    const KEY: &str = "reporter.public_url";
+    let text = text?;
+    let url = text.trim_end_matches('/');
+    let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    let is_url = host.is_some_and(|host| {
+        !host.is_empty()
+            && !host.starts_with('/')
+            && url.bytes().all(|b| b.is_ascii_graphic() && !b"<>\"?#".contains(&b))
+    });
+    if !is_url {
+        check.problem(
+            KEY,
+            format!("`{text}` is no address of a web server"),
+            "write it as \"https://mailweir.hoster.example\"",
+        );
+    } else if !served {
+        check.problem(
+            KEY,
+            "nothing would answer there: there is no [http]",
+            "add [http] with bind = \"127.0.0.1:8025\" and a proxy with TLS in front of it, or remove public_url",
+        );
+    }
+    Some(url.to_owned())
+}
+
 pub(super) fn validate(file: raw::File) -> Result<Config, Vec<Problem>> {
     let mut check = Checker { problems: Vec::new() };
     let node = node_name(&mut check, file.node);
@@ -112,6 +139,7 @@ pub(super) fn validate(file: raw::File) -> Result<Config, Vec<Problem>> {
         None
     });
     let http = file.http.map(|http| check.socket("http.bind", &http.bind));
+    let public_url = public_url(&mut check, file.reporter.public_url, may_go_without || http.is_some());
     let log_format = log_format(&mut check, file.logging.format.as_deref());
     if !check.problems.is_empty() {
         return Err(check.problems);
@@ -137,6 +165,7 @@ pub(super) fn validate(file: raw::File) -> Result<Config, Vec<Problem>> {
         delivery,
         abuse_address,
         report_from,
+        public_url,
         keep_statistics: keep,
         http,
         log_format,

@@ -61,7 +61,7 @@ impl Mailweir {
         let config = format!(
             "node = \"node1\"\ndata_dir = \"{}\"\n[log]\nmin_free = \"32MiB\"\n{}\n[ingress]\nhostname = \"smtp.hoster.example\"\n{}\n\
              [[ingress.listener]]\nbind = \"127.0.0.1:{port}\"\ntls = \"starttls\"\n{}\n[tls]\ncertificate = \"{}\"\nkey = \"{}\"\n\
-             [delivery]\n{}\n[reporter]\nabuse_address = \"abuse@hoster.example\"\n[http]\nbind = \"127.0.0.1:{http}\"\n[logging]\nfilter = \"info\"\n{}\n",
+             [delivery]\n{}\n[reporter]\nabuse_address = \"abuse@hoster.example\"\npublic_url = \"http://127.0.0.1:{http}/\"\n[http]\nbind = \"127.0.0.1:{http}\"\n[logging]\nfilter = \"info\"\n{}\n",
             data_dir.display(),
             setup.log,
             setup.ingress,
@@ -161,6 +161,12 @@ impl Mailweir {
         get(self.http, path)
     }
 
+    /// Status and body of a `POST` without a body.
+    #[must_use]
+    pub fn post(&self, path: &str) -> Option<(u16, String)> {
+        ask_http(self.http, "POST", path)
+    }
+
     /// Applies settings.
     ///
     /// # Panics
@@ -231,10 +237,15 @@ impl Mailweir {
 /// `GET` of a port on loopback: status and body; none while nobody answers.
 #[must_use]
 pub fn get(port: u16, path: &str) -> Option<(u16, String)> {
+    ask_http(port, "GET", path)
+}
+
+fn ask_http(port: u16, method: &str, path: &str) -> Option<(u16, String)> {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        .ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     let status = answer.split(' ').nth(1)?.parse().ok()?;

@@ -109,13 +109,29 @@ fn five_blocked_messages_lock_one_account_of_a_server_and_nobody_else() {
         (about_it.contains("Sender is locked for now: 5 messages blocked within 10 minutes")).then_some(())
     });
     // The abuse desk is told.
-    wait::until("the notice", Duration::from_secs(20), || {
+    let notice = wait::until("the notice", Duration::from_secs(20), || {
         let to_desk = sink.received().into_iter().filter(|mail| mail.recipients[0].starts_with("abuse@"));
         to_desk.map(|mail| String::from_utf8_lossy(&mail.message).into_owned()).find(|text| {
             text.contains("Subject: Locked: hacked@florist.example")
                 && text.contains("mailweir unlock 127.0.0.1/32")
         })
     });
-    node.verb(&["unlock", "127.0.0.1/32", "--identity", "hacked@florist.example", "--reason", "cleaned"]);
+    assert_eq!(notice.matches("Found: GTUBE 1.00").count(), 5, "{notice}");
+    // Whoever looks at the link unlocks nothing; its button does, once.
+    let link = notice.lines().find_map(|line| line.split_once("/unlock/")).expect("a link").1.trim();
+    let path = format!("/unlock/{link}");
+    for _ in 0..2 {
+        let (status, page) = node.get(&path).expect("a page");
+        assert_eq!(status, 200, "{page}");
+        assert!(page.contains("Unlock hacked@florist.example of 127.0.0.1/32?"), "{page}");
+    }
+    assert_eq!(locked(), ["\"hacked@florist.example\""]);
+    assert_eq!(node.post("/unlock/made-up").expect("a page").0, 404);
+    let (status, page) = node.post(&path).expect("a page");
+    assert_eq!(status, 200, "{page}");
     assert!(locked().is_empty());
+    assert_eq!(node.post(&path).expect("a page").0, 410);
+    assert_eq!(node.get(&path).expect("a page").0, 410);
+    let history = node.json(&["identities"])["identities"].to_string();
+    assert!(history.contains("abuse@hoster.example (unlock link)"), "{history}");
 }

@@ -20,7 +20,7 @@ pub struct LockRequest {
     pub reason: String,
 }
 
-/// Request of `POST /v1/unlock`.
+/// Request of `POST /v1/unlock` and `POST /v1/reset`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UnlockRequest {

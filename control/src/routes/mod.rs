@@ -9,6 +9,7 @@ mod request;
 mod senders;
 mod settings;
 mod status;
+mod unlock_page;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -17,6 +18,7 @@ use axum::routing::{get, post};
 use crate::Context;
 
 pub use model::read as read_models;
+pub use unlock_page::unlock_pages;
 
 /// Largest request, in bytes: a settings file with tens of thousands of users.
 const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
@@ -40,6 +42,7 @@ pub fn router(context: Context) -> Router {
         .route("/v1/held", get(senders::held))
         .route("/v1/lock", post(senders::lock))
         .route("/v1/unlock", post(senders::unlock))
+        .route("/v1/reset", post(senders::reset))
         .route("/v1/quarantine", get(quarantine::list))
         .route("/v1/quarantine/{id}", get(quarantine::details))
         .route("/v1/quarantine/{id}/eml", get(quarantine::eml))

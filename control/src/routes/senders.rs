@@ -141,6 +141,18 @@ pub async fn unlock(
     one(&context, &by, Action::Unlock { user, domain, identity, reason }).await.map(Json)
 }
 
+/// What counts against a user begins anew; it takes what `unlock` takes.
+pub async fn reset(
+    State(context): State<Context>,
+    Actor(by): Actor,
+    Body(request): Body<UnlockRequest>,
+) -> Result<Json<CommandOutcome>, Error> {
+    let (user, domain) = known_user(&context, &request.user).await?;
+    let identity = identity(request.identity)?;
+    let reason = reason(&request.reason)?;
+    one(&context, &by, Action::Reset { user, domain, identity, reason }).await.map(Json)
+}
+
 async fn one(context: &Context, by: &str, action: Action) -> Result<CommandOutcome, Error> {
     let mut outcome = command::give(context, by, vec![action]).await?;
     outcome.matched = 1;

@@ -189,6 +189,7 @@ async fn identities_tell_who_sends_and_by_which_header_they_were_found() {
         counters: schemas::limits::Counters::default(),
         held: 0,
         blocked_at: Vec::new(),
+        blocked: Vec::new(),
         automatic_unlocks: 0,
         lock_history: Vec::new(),
     };

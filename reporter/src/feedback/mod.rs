@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use eventlog::{Clock, Consumer, Log, LogError, NewRecord, Polled, Record, View};
+use schemas::senders::BlockedMessage;
 use schemas::settings::SettingsView;
 use schemas::topics::TopicPartition;
 use schemas::verdict::{BY_POLICY, Disposition, Identity, Judged, Verdict, VerdictEvent};
@@ -134,13 +135,14 @@ impl Writer {
     async fn report(&self, record: &Record, counted: &mut Counted) -> Result<Option<NewRecord>, Error> {
         let built = match told(record) {
             Some(Told::Abuse(verdict)) => self.feedback_report(&verdict, counted).await?,
-            Some(Told::Lock { user, domain, identity, at, reason }) => {
+            Some(Told::Lock { user, domain, identity, at, reason, evidence }) => {
                 let lock = notice::Lock {
                     user: &user,
                     domain: &domain,
                     identity: identity.as_ref(),
                     at,
                     reason: &reason,
+                    evidence: &evidence,
                 };
                 self.lock_notice(&lock, counted)
             }
@@ -194,6 +196,7 @@ impl Writer {
             from: &self.config.report_from,
             hostname: &self.config.hostname,
             node: &self.config.node,
+            links: self.config.unlock_links.as_ref(),
         };
         Some(notice::build(lock, &letter))
     }
@@ -243,7 +246,14 @@ impl Writer {
 /// What somebody is told about.
 enum Told {
     Abuse(Box<Verdict>),
-    Lock { user: UserId, domain: Domain, identity: Option<Identity>, at: Timestamp, reason: String },
+    Lock {
+        user: UserId,
+        domain: Domain,
+        identity: Option<Identity>,
+        at: Timestamp,
+        reason: String,
+        evidence: Vec<BlockedMessage>,
+    },
 }
 
 /// Only spam, phishing and virus that was blocked deserves a report, and only a lock that nobody set by hand a notice.
@@ -261,8 +271,10 @@ fn told(record: &Record) -> Option<Told> {
             let is_told = is_blocked && verdict.message.classification.is_abuse() && !verdict.message.own;
             is_told.then(|| Told::Abuse(Box::new(verdict)))
         }
-        VerdictEvent::Lock { user, domain, identity, locked: true, by, at, reason } if by == BY_POLICY => {
-            Some(Told::Lock { user, domain, identity, at, reason })
+        VerdictEvent::Lock { user, domain, identity, locked: true, by, at, reason, evidence }
+            if by == BY_POLICY =>
+        {
+            Some(Told::Lock { user, domain, identity, at, reason, evidence })
         }
         _ => None,
     }

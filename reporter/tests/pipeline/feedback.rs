@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use mail_auth::report::{Feedback, FeedbackType};
 use schemas::envelope::Origin;
+use schemas::senders::BlockedMessage;
 use schemas::verdict::{Classification, Disposition, VerdictEvent};
 use schemas::{ReversePath, Topic, UserId};
 
@@ -56,6 +57,13 @@ async fn a_lock_that_nobody_set_by_hand_is_told_once() {
         by: by.into(),
         at: message.accepted_at,
         reason: "5 messages blocked".into(),
+        evidence: vec![BlockedMessage {
+            id: message.id,
+            at: message.accepted_at,
+            classification: Classification::Spam,
+            subject: "You won".into(),
+            why: "CONTENT 0.99".into(),
+        }],
     };
     for event in [lock("policy", true), lock("policy", false), lock("root", true)] {
         site.append(Topic::Verdicts, &message, serde_json::to_vec(&event).unwrap().into()).await;

@@ -136,6 +136,7 @@ impl Site {
             database,
             default_abuse_address: Some(mailbox("default@hoster.example")),
             report_from: mailbox("postmaster@smtp.hoster.example"),
+            unlock_links: None,
             keep: if clickhouse.is_some() { KEEP_ON_CLICKHOUSE } else { 90 * DAY },
             clickhouse,
         };

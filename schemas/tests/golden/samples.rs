@@ -11,7 +11,7 @@ use schemas::plan::Plan;
 use schemas::quarantine::{QuarantineRow, QuarantineState};
 use schemas::queue::{QueueEntry, QueuedRecipient};
 use schemas::reply::Reply;
-use schemas::senders::{HoldRow, Lock, LockChange, SenderRow};
+use schemas::senders::{BlockedMessage, HoldRow, Lock, LockChange, SenderRow};
 use schemas::session::SessionRefusals;
 use schemas::settings::{
     AutomaticLock, Change, CheckMode, DkimAlgorithm, DkimKey, DomainSettings, EgressPool, EgressSource,
@@ -243,9 +243,15 @@ fn verdicts(out: &mut Vec<(String, Value)>) {
         by: "policy".into(),
         at: AT,
         reason: "5 blocked messages in 10 minutes".into(),
+        evidence: Vec::new(),
     };
     put(out, "verdicts/lock_identity", &lock(Some(Identity("shop@customer.example".into()))));
     put(out, "verdicts/lock_user", &lock(None));
+    let mut with_evidence = lock(None);
+    if let VerdictEvent::Lock { evidence, .. } = &mut with_evidence {
+        evidence.push(blocked_message());
+    }
+    put(out, "verdicts/lock_with_evidence", &with_evidence);
     let judged = |full: bool| Judged {
         envelope: if full { full_envelope() } else { envelope(None) },
         message: summary(full),
@@ -366,6 +372,7 @@ fn state(out: &mut Vec<(String, Value)>) {
         counters: schemas::limits::Counters::default(),
         held: 0,
         blocked_at: Vec::new(),
+        blocked: Vec::new(),
         automatic_unlocks: 0,
         lock_history: vec![LockChange { at: AT, locked: true, by: "policy".into(), reason: "spam".into() }],
         identity,
@@ -376,6 +383,8 @@ fn state(out: &mut Vec<(String, Value)>) {
     blocked.blocked_at = vec![AT, AT];
     blocked.automatic_unlocks = 1;
     put(out, "senders/identity_with_blocks", &blocked);
+    blocked.blocked = vec![blocked_message()];
+    put(out, "senders/identity_with_evidence", &blocked);
     let mut limited = row(None);
     let limits = Limits { messages_per_hour: Some(5), recipients_per_day: Some(9), ..Limits::default() };
     limited.counters.count(AT, 3, &limits);
@@ -551,6 +560,15 @@ fn commands(out: &mut Vec<(String, Value)>) {
         ("remove", Action::Remove { user: user.clone(), message_id }),
         ("lock", lock),
         ("lock_user", whole_user),
+        (
+            "reset",
+            Action::Reset {
+                user: user.clone(),
+                domain: domain.clone(),
+                identity: identity.clone(),
+                reason: reason.clone(),
+            },
+        ),
         ("unlock", Action::Unlock { user, domain, identity, reason }),
         ("queue_retry", Action::QueueRetry { node: node.clone(), select: QueueSelect::default() }),
         ("queue_hold", Action::QueueHold { node: node.clone(), select: select.clone() }),
@@ -590,4 +608,14 @@ fn replies(out: &mut Vec<(String, Value)>) {
         reply: reply(421, "Too many concurrent SMTP connections"),
     };
     put(out, "sessions/refusals", &refusals);
+}
+
+fn blocked_message() -> BlockedMessage {
+    BlockedMessage {
+        id: id("blocked"),
+        at: AT,
+        classification: Classification::Spam,
+        subject: "You won".into(),
+        why: "CONTENT 0.99".into(),
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use schemas::limits::{Counters, Over};
-use schemas::senders::{Lock, LockChange, SenderRow};
+use schemas::senders::{BlockedMessage, Lock, LockChange, SenderRow};
 use schemas::settings::{Limits, LockPolicy};
 use schemas::verdict::{BY_POLICY, Identity, MessageSummary};
 use schemas::{Domain, Timestamp, UserId};
@@ -43,6 +43,15 @@ struct UserRows {
 struct Kept {
     row: SenderRow,
     dirty: bool,
+}
+
+/// A lock that was set just now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewLock {
+    /// Absent: the whole user is locked.
+    pub identity: Option<Identity>,
+    pub lock: Lock,
+    pub evidence: Vec<BlockedMessage>,
 }
 
 /// What became of a message.
@@ -189,12 +198,14 @@ impl Senders {
     pub fn note_block(
         &mut self,
         message: &MessageSummary,
+        why: &str,
         policy: &LockPolicy,
         now: Timestamp,
-    ) -> Vec<(Option<Identity>, Lock)> {
+    ) -> Vec<NewLock> {
         let identity = (policy.identity && message.identity.0 != "<>").then_some(&message.identity);
-        let of_identity = identity.map(|identity| self.note_block_of(message, Some(identity), policy, now));
-        let of_user = policy.user.then(|| self.note_block_of(message, None, policy, now));
+        let of_identity =
+            identity.map(|identity| self.note_block_of(message, Some(identity), why, policy, now));
+        let of_user = policy.user.then(|| self.note_block_of(message, None, why, policy, now));
         of_identity.into_iter().chain(of_user).flatten().collect()
     }
 
@@ -202,21 +213,22 @@ impl Senders {
         &mut self,
         message: &MessageSummary,
         identity: Option<&Identity>,
+        why: &str,
         policy: &LockPolicy,
         now: Timestamp,
-    ) -> Option<(Option<Identity>, Lock)> {
+    ) -> Option<NewLock> {
         let (user, domain) = (&message.user, &message.domain);
         if self.get(user, identity).is_none() && !self.has_room(user) {
             return None;
         }
         let mut lock = None;
         self.change(user, domain, identity, message.accepted_at, |row| {
-            locks::note_block(row, message.accepted_at, policy);
-            lock = locks::due(row, message, policy, now);
+            locks::note_block(row, message, why, policy);
+            lock = locks::due(row, message, policy, now).map(|lock| (lock, row.blocked.clone()));
         });
-        let lock = lock?;
+        let (lock, evidence) = lock?;
         self.set_lock(user, domain, identity, lock.clone());
-        Some((identity.cloned(), lock))
+        Some(NewLock { identity: identity.cloned(), lock, evidence })
     }
 
     /// Locks a user or one of its identities.
@@ -232,7 +244,7 @@ impl Senders {
                 LockChange { at: lock.since, locked: true, by: lock.by.clone(), reason: lock.reason.clone() },
             );
             row.lock = Some(lock);
-            row.blocked_at.clear();
+            forget_blocks(row);
         });
     }
 
@@ -259,9 +271,20 @@ impl Senders {
         self.forget_timer(&(user.clone(), identity.cloned()));
         self.change(user, &domain, identity, change.at, |row| {
             row.lock = None;
-            row.blocked_at.clear();
+            forget_blocks(row);
             row.automatic_unlocks = 0;
             remember(row, change);
+        });
+        true
+    }
+
+    /// Begins anew with what counts against a user or one of its identities; a lock stays. `false` when there is no row.
+    pub fn reset(&mut self, user: &UserId, identity: Option<&Identity>, at: Timestamp) -> bool {
+        let Some(domain) = self.get(user, identity).map(|row| row.domain.clone()) else { return false };
+        self.change(user, &domain, identity, at, |row| {
+            row.counters = schemas::limits::Counters::default();
+            forget_blocks(row);
+            row.automatic_unlocks = 0;
         });
         true
     }
@@ -367,9 +390,15 @@ pub fn new_row(user: &UserId, domain: &Domain, identity: Option<&Identity>, at: 
         counters: schemas::limits::Counters::default(),
         held: 0,
         blocked_at: Vec::new(),
+        blocked: Vec::new(),
         automatic_unlocks: 0,
         lock_history: Vec::new(),
     }
+}
+
+fn forget_blocks(row: &mut SenderRow) {
+    row.blocked_at.clear();
+    row.blocked.clear();
 }
 
 fn remember(row: &mut SenderRow, change: LockChange) {
