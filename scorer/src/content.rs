@@ -2,6 +2,7 @@
 //! the classifier.
 
 use memchr::memmem;
+use schemas::history::Fingerprint;
 use schemas::settings::CheckMode;
 use schemas::verdict::{Classification, Symbol};
 
@@ -26,6 +27,8 @@ pub struct Content {
     pub is_virus: bool,
     /// The test string for spam filters is in it, and spam is blocked.
     pub is_test_spam: bool,
+    /// What its text is known by when it comes again.
+    pub text: Option<Fingerprint>,
 }
 
 #[must_use]
@@ -41,20 +44,25 @@ pub fn examine(facts: &Facts<'_>, policy: &Policy, classifier: &Classifier) -> C
             content.is_test_spam = mode == CheckMode::Block;
             content.symbols.push(evidence::symbol("GTUBE", 1.0, "the test string for spam filters"));
         }
-        CheckMode::Count | CheckMode::Block => content.symbols.push(classify(facts, classifier)),
+        CheckMode::Count | CheckMode::Block => {
+            let (symbol, text) = classify(facts, classifier);
+            content.symbols.push(symbol);
+            content.text = text;
+        }
     }
     content
 }
 
 /// What the classifier says. Why it says so costs a second look at the message, and is asked only of what stands out.
-fn classify(facts: &Facts<'_>, classifier: &Classifier) -> Symbol {
-    let probability = classifier.probability(facts) as f32;
+fn classify(facts: &Facts<'_>, classifier: &Classifier) -> (Symbol, Option<Fingerprint>) {
+    let (probability, text) = classifier.classify(facts);
+    let probability = probability as f32;
     let evidence = if probability >= classifier.suspect_threshold() {
         classifier.explanation(facts)
     } else {
         String::new()
     };
-    evidence::symbol("CONTENT", probability, &evidence)
+    (evidence::symbol("CONTENT", probability, &evidence), text)
 }
 
 fn has_gtube(facts: &Facts<'_>) -> bool {

@@ -26,6 +26,7 @@ use schemas::settings::{CheckMode, QuarantineResponse, SpamAction};
 use schemas::verdict::{Classification, Disposition, MessageSummary, RemoveField, Symbol, Verdict};
 use schemas::{EnhancedCode, Envelope, Position, SmtpReply, Timestamp};
 
+use crate::behaviour::{self, Sighting};
 use crate::checks::{self, Found};
 use crate::classifier::Classifier;
 use crate::content::{self, Content};
@@ -45,6 +46,8 @@ pub struct Judgement {
     pub remove_fields: Vec<RemoveField>,
     /// What the client gets when the message goes to quarantine.
     pub quarantine_response: QuarantineResponse,
+    /// What the history of its sender is to remember of it.
+    pub sighting: Option<Sighting>,
 }
 
 impl Judgement {
@@ -94,10 +97,15 @@ pub fn judge(
     let mut content = content::examine(&facts, policy, classifier);
     content.symbols.extend_from_slice(&findings.symbols);
     content.is_virus |= findings.is_virus;
+    let is_forwarded = forwarded::is_forwarded(&facts, &identified.source, &policy.from_domains);
+    let sighting = Sighting::of(&facts, is_forwarded, &identified.source, content.text);
+    if let Some(sighting) = &sighting {
+        let known = senders.known(&envelope.user, &identified.identity, envelope.accepted_at);
+        content.symbols.extend(behaviour::symbols(sighting, &known, envelope.accepted_at));
+    }
     policy.weigh(&mut content.symbols);
 
     let mut symbols = Vec::new();
-    let is_forwarded = forwarded::is_forwarded(&facts, &identified.source, &policy.from_domains);
     if is_forwarded {
         symbols.push(evidence::symbol("FORWARDED", 0.0, ""));
     }
@@ -124,7 +132,8 @@ pub fn judge(
         symbols.push(evidence::symbol("IDENTITY_FIELDS_DISAGREE", 0.0, &fields));
     }
     let model = Some(classifier.version());
-    write(&facts, accepted, policy, identified, decision, symbols, model, now)
+    let judgement = write(&facts, accepted, policy, identified, decision, symbols, model, now);
+    Judgement { sighting, ..judgement }
 }
 
 /// What the score makes of a message that nothing else decides.
@@ -321,6 +330,7 @@ fn write(
             Classification::ForwardedSpam => QuarantineResponse::Accept,
             _ => policy.quarantine_response,
         },
+        sighting: None,
     }
 }
 
