@@ -68,3 +68,21 @@ impl Part {
         .into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Timestamp;
+    use crate::senders::SendersView;
+
+    #[test]
+    fn mirrors_of_senders_do_not_keep_histories() {
+        let (user, identity) = (UserId("shop.example".into()), Identity("bob".into()));
+        let mut view = SendersView::default();
+        let rates = serde_json::to_vec(&Rates::new(Timestamp(0))).unwrap();
+        for part in [Part::Rates(identity.clone()), Part::Contacts(identity), Part::Arrivals, Part::Text(3)] {
+            view.apply(&part.key(&user), Some(&rates)).unwrap();
+        }
+        assert_eq!((view.rows().count(), view.holds().count()), (0, 0));
+    }
+}
