@@ -12,6 +12,7 @@ pub mod address;
 pub mod attempt;
 pub mod commands;
 pub mod envelope;
+pub mod history;
 pub mod ids;
 pub mod limits;
 pub mod migration;

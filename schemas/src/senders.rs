@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::history::Part;
 use crate::limits::Counters;
 use crate::verdict::{Classification, Identity, MessageSummary, RemoveField, Symbol};
 use crate::{Domain, MessageId, Position, Timestamp, UserId};
@@ -125,6 +126,8 @@ pub enum Kind {
     User(UserId),
     Identity(UserId, Identity),
     Hold(UserId, MessageId),
+    /// How the user or one of its identities behaves.
+    History(UserId, Part),
 }
 
 /// Reads a record key; none for a kind that a newer version wrote.
@@ -136,7 +139,7 @@ pub fn kind_of_key(key: &[u8]) -> Option<Kind> {
         "user" => Some(Kind::User(user)),
         "identity" => Some(Kind::Identity(user, Identity(sub_id.into()))),
         "hold" => Some(Kind::Hold(user, sub_id.parse().ok()?)),
-        _ => None,
+        _ => Part::of(kind, sub_id).map(|part| Kind::History(user, part)),
     }
 }
 
@@ -149,7 +152,7 @@ pub fn key(user: &UserId, identity: Option<&Identity>) -> bytes::Bytes {
     }
 }
 
-/// All rows, folded from the topic.
+/// All rows, folded from the topic, but for those of how senders behave: only the scorer that owns the user needs them.
 #[derive(Clone, Debug, Default)]
 pub struct SendersView {
     rows: BTreeMap<Bytes, SenderRow>,
@@ -166,7 +169,7 @@ impl SendersView {
             (Some(Kind::Hold(..)), Some(value)) => {
                 self.holds.insert(Bytes::copy_from_slice(key), serde_json::from_slice(value)?);
             }
-            (Some(_), Some(value)) => {
+            (Some(Kind::User(_) | Kind::Identity(..)), Some(value)) => {
                 self.rows.insert(Bytes::copy_from_slice(key), serde_json::from_slice(value)?);
             }
             (_, None) => {
@@ -174,7 +177,7 @@ impl SendersView {
                 self.holds.remove(key);
             }
             // A kind that a newer version wrote.
-            (None, Some(_)) => {}
+            (Some(Kind::History(..)) | None, Some(_)) => {}
         }
         Ok(())
     }

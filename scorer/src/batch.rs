@@ -125,6 +125,9 @@ impl Member {
             for row in partition.senders.take_dirty() {
                 batch.push(outputs::sender_row(row));
             }
+            for (user, part, value) in partition.senders.histories.take_dirty() {
+                batch.push(outputs::history_row(&user, &part, value));
+            }
         }
         let next: Vec<_> =
             if batch.next.is_empty() { consumer.positions() } else { batch.next.into_iter().collect() };
@@ -261,6 +264,9 @@ impl Member {
         let verdict = judgement.verdict;
         if !verdict.message.own {
             let senders = &mut self.owned_mut(partition)?.senders;
+            if let Some(sighting) = &judgement.sighting {
+                senders.note_behaviour(&verdict.message, sighting, fate);
+            }
             senders.count(&verdict.message, Some(&verdict.identity_source), fate);
             if senders.get(&verdict.message.user, Some(&verdict.message.identity)).is_none() {
                 self.metrics.identities_without_row.inc();

@@ -2,6 +2,7 @@
 //! the classifier.
 
 use memchr::memmem;
+use schemas::history::Fingerprint;
 use schemas::settings::CheckMode;
 use schemas::verdict::{Classification, Symbol};
 
@@ -18,7 +19,7 @@ const GTUBE: &str = concat!("XJS*C4JDBQADN1.NSBN3*2IDNEN*", "GTUBE-STANDARD-ANTI
 /// The test file of anti-malware scanners (EICAR); in two pieces, so that this file is no such file.
 const EICAR: &str = concat!("X5O!P%@AP[4\\PZX54(P^)7CC)7}$", "EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*");
 /// The symbols that come from here.
-pub const SYMBOLS: [&str; 3] = [VIRUS_TEST, SPAM_TEST, CLASSIFIED];
+pub const SYMBOLS: [&str; 4] = [VIRUS_TEST, SPAM_TEST, CLASSIFIED, PHISHING];
 /// That of the test file for virus scanners.
 pub const VIRUS_TEST: &str = "EICAR";
 /// That of the test string for spam filters.
@@ -39,6 +40,8 @@ pub struct Content {
     pub is_test_spam: bool,
     /// If it is spam, it is after credentials in somebody else's name.
     pub is_phishing: bool,
+    /// What its text is known by when it comes again.
+    pub text: Option<Fingerprint>,
 }
 
 #[must_use]
@@ -61,7 +64,9 @@ pub fn examine(facts: &Facts<'_>, policy: &Policy, classifier: &Classifier) -> C
 
 /// What the classifier says. Why it says so costs a second look at the message, and is asked only of what stands out.
 fn classify(facts: &Facts<'_>, classifier: &Classifier, content: &mut Content) {
-    let probability = classifier.probability(facts) as f32;
+    let (probability, text) = classifier.classify(facts);
+    let probability = probability as f32;
+    content.text = text;
     let explanation = if probability >= classifier.suspect_threshold() {
         classifier.explanation(facts)
     } else {

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use eventlog::NewRecord;
+use schemas::history::Part;
 use schemas::models::{Delta, Feedback, ModelRecord};
 use schemas::quarantine::{QuarantineRow, QuarantineState};
 use schemas::reply::Reply;
@@ -98,6 +99,15 @@ pub fn sender_row(row: &SenderRow) -> NewRecord {
 
 pub fn sender_tombstone(user: &UserId, identity: Option<&schemas::verdict::Identity>) -> NewRecord {
     NewRecord::tombstone(Topic::Senders, user_bytes(user), senders::key(user, identity))
+}
+
+/// A row of how a sender behaves, as it is written.
+pub fn history_row(user: &UserId, part: &Part, value: Vec<u8>) -> NewRecord {
+    NewRecord::new(Topic::Senders, user_bytes(user), part.key(user), value)
+}
+
+pub fn history_tombstone(user: &UserId, part: &Part) -> NewRecord {
+    NewRecord::tombstone(Topic::Senders, user_bytes(user), part.key(user))
 }
 
 pub fn hold(row: &HoldRow) -> NewRecord {

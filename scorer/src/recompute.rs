@@ -236,6 +236,7 @@ impl<'a> Stored<'a> {
             is_test_spam: mode == CheckMode::Block
                 && symbols.iter().any(|symbol| symbol.name == content::SPAM_TEST),
             is_phishing: symbols.iter().any(|symbol| symbol.name == content::PHISHING),
+            text: None,
             symbols,
         }
     }

@@ -57,10 +57,12 @@ fn take_sender(state: &mut PartitionState, record: &Record) {
             Kind::User(user) => state.senders.remove(&user, None),
             Kind::Identity(user, identity) => state.senders.remove(&user, Some(&identity)),
             Kind::Hold(user, id) => drop(state.holds.remove(&user, id)),
+            Kind::History(user, part) => state.senders.histories.remove(&user, &part),
         }
         return;
     };
     let read = match kind {
+        Kind::History(user, part) => state.senders.histories.put(user, part, value),
         Kind::Hold(..) => serde_json::from_slice(value).map(|row| state.holds.put(row)),
         _ => serde_json::from_slice(value).map(|row| state.senders.put(row)),
     };
@@ -134,6 +136,7 @@ async fn place(log: &Log, partition: u32, state: &mut PartitionState) -> Result<
 #[cfg(test)]
 mod tests {
     use schemas::UserId;
+    use schemas::history::Part;
     use schemas::verdict::Identity;
 
     use super::*;
@@ -143,11 +146,17 @@ mod tests {
         let user = UserId("192.0.2.0/28".into());
         let identity = Identity("a\0b".into());
         let id = MessageId::derived("x", schemas::Timestamp(5));
+        let histories =
+            [Part::Rates(identity.clone()), Part::Contacts(identity.clone()), Part::Arrivals, Part::Text(7)]
+                .map(|part| (part.key(&user), Kind::History(user.clone(), part)));
         for (key, kind) in [
             (schemas::senders::key(&user, None), Kind::User(user.clone())),
             (schemas::senders::key(&user, Some(&identity)), Kind::Identity(user.clone(), identity)),
             (schemas::senders::hold_key(&user, id), Kind::Hold(user.clone(), id)),
-        ] {
+        ]
+        .into_iter()
+        .chain(histories)
+        {
             assert_eq!(kind_of_key(&key), Some(kind));
         }
         assert_eq!(message_of_key(&schemas::quarantine::key(&user, id)), Some(id));

@@ -1,10 +1,12 @@
 //! What the owner of a partition knows: the senders and the quarantine of its users. Folded from `senders` and
 //! `quarantine` when the partition is assigned, kept current by what is committed, dropped when it is revoked.
 
+mod histories;
 mod holds;
 mod quarantined;
 mod senders;
 
+pub use histories::Histories;
 pub use holds::Holds;
 pub use quarantined::{Entry, Quarantined};
 pub use senders::{Fate, HeldLock, MAX_IDENTITIES_PER_USER, NewLock, Senders, new_row};

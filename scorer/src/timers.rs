@@ -78,6 +78,9 @@ fn leave(state: &mut PartitionState, now: Timestamp, due: &mut Batch) -> bool {
     for (user, identity) in &idle {
         state.senders.remove(user, identity.as_ref());
         due.push(outputs::sender_tombstone(user, identity.as_ref()));
+        for part in state.senders.histories.leave(user, identity.as_ref()) {
+            due.push(outputs::history_tombstone(user, &part));
+        }
     }
     let expired = state.quarantined.expired(now, MAX_LEAVING);
     for (user, id) in &expired {

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use schemas::attempt::{AttemptCause, AttemptEvent, Outcome};
 use schemas::commands::{Action, Command};
 use schemas::envelope::{Envelope, Origin};
+use schemas::history::{Arrivals, Contacts, Rates, Text};
 use schemas::migration::{Migration, MigrationState};
 use schemas::models::ModelRecord;
 use schemas::plan::Plan;
@@ -174,6 +175,14 @@ fn senders() {
 #[test]
 fn holds() {
     check("holds", |_: &HoldRow| vec!["hold"], &["hold"]);
+}
+
+#[test]
+fn histories() {
+    check("history_rates", |_: &Rates| vec!["rates"], &["rates"]);
+    check("history_contacts", |_: &Contacts| vec!["contacts"], &["contacts"]);
+    check("history_arrivals", |_: &Arrivals| vec!["arrivals"], &["arrivals"]);
+    check("history_text", |_: &Text| vec!["text"], &["text"]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemas::attempt::{Attempt, AttemptCause, AttemptEvent, Egress, Outcome, RecipientResult};
 use schemas::commands::{Action, Command, QueueSelect};
 use schemas::envelope::{BodyType, Client, Envelope, Notify, Origin, Recipient, Ret, Tls};
+use schemas::history::{Arrivals, Contacts, Counted, Fingerprint, Rates, Text, day_of, five_minutes_of};
 use schemas::migration::{Migration, MigrationState};
 use schemas::models::{Delta, Feedback, ModelRecord};
 use schemas::plan::Plan;
@@ -402,6 +403,29 @@ fn state(out: &mut Vec<(String, Value)>) {
         stored_at: AT,
     };
     put(out, "holds/hold", &hold);
+    histories(out);
+}
+
+fn histories(out: &mut Vec<(String, Value)>) {
+    let day = |days: u64| AT.plus(std::time::Duration::from_secs(days * 86_400));
+    let mut rates = Rates::new(AT);
+    let mut contacts = Contacts::default();
+    for number in 0..20u16 {
+        let counted =
+            Counted { recipients: 3, strangers: 1, domains: &[number % 5, 40_000], from_domain: Some(7) };
+        rates.count(day(u64::from(number)), &counted);
+        contacts.remember(number * 3000, day_of(day(u64::from(number) * 4)));
+    }
+    rates.count(day(40), &Counted::default());
+    put(out, "history_rates/rates", &rates);
+    put(out, "history_contacts/contacts", &contacts);
+    let mut arrivals = Arrivals::default();
+    arrivals.add(five_minutes_of(AT), 3);
+    arrivals.add(five_minutes_of(AT) + 2, 1);
+    put(out, "history_arrivals/arrivals", &arrivals);
+    let fingerprint = Fingerprint(std::array::from_fn(|at| at as u8 * 8));
+    let identities = [1, 4711, 65_535].into_iter().collect();
+    put(out, "history_text/text", &Text { fingerprint, first: AT, last: day(1), identities });
 }
 
 fn user_settings() -> UserSettings {

@@ -9,6 +9,7 @@ use schemas::settings::{Limits, LockPolicy};
 use schemas::verdict::{BY_POLICY, Identity, MessageSummary};
 use schemas::{Domain, Timestamp, UserId};
 
+use super::Histories;
 use crate::locks;
 
 /// Identities of one user that have a row. With more, further ones count for their user only until idle ones leave: a
@@ -31,6 +32,8 @@ pub struct Senders {
     dirty: Vec<Key>,
     /// Locks that end by themselves, by when.
     timed: BTreeSet<(Timestamp, Key)>,
+    /// How they behave.
+    pub histories: Histories,
 }
 
 #[derive(Debug, Default)]
@@ -163,7 +166,7 @@ impl Senders {
         self.change(&message.user, &message.domain, None, at, |row| row.held = held);
     }
 
-    fn has_room(&self, user: &UserId) -> bool {
+    pub(super) fn has_room(&self, user: &UserId) -> bool {
         let of_user = self.users.get(user).map_or(0, |rows| rows.identities.len());
         of_user < MAX_IDENTITIES_PER_USER && self.identities < MAX_IDENTITIES
     }

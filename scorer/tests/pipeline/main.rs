@@ -6,6 +6,8 @@
 mod faulty;
 mod site;
 
+mod behaviour;
+
 use std::sync::Arc;
 use std::time::Duration;
 
