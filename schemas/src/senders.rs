@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::limits::Counters;
+use crate::limits::{Counters, Distinct, Hashes};
+use crate::outcomes::Outcomes;
 use crate::verdict::{Identity, MessageSummary, RemoveField, Symbol};
 use crate::{Domain, MessageId, Position, Timestamp, UserId};
 
@@ -49,6 +50,9 @@ pub struct SenderRow {
     /// What counts against the user's limits; only in the user's own row.
     #[serde(default, skip_serializing_if = "Counters::is_empty")]
     pub counters: Counters,
+    /// What lately became of the recipients.
+    #[serde(default, skip_serializing_if = "Outcomes::is_empty")]
+    pub outcomes: Outcomes,
     /// Messages that wait for a limit; only in the user's own row.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub held: u32,
@@ -83,6 +87,9 @@ pub struct HoldRow {
     pub message: MessageSummary,
     /// How many recipients it has.
     pub recipients: u64,
+    /// Which; none in a row of an earlier version.
+    #[serde(default, skip_serializing_if = "Hashes::is_empty")]
+    pub recipient_hashes: Hashes,
     pub since: Timestamp,
     /// The limit that was reached, for a person.
     pub why: String,
@@ -97,6 +104,18 @@ pub struct HoldRow {
     pub stored_at: Timestamp,
 }
 
+/// The different recipients a user wrote to; there is one where a limit asks for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecipientsRow {
+    pub distinct: Distinct,
+}
+
+/// Record key of the recipients of a user: user, NUL, `recipients`, NUL.
+#[must_use]
+pub fn recipients_key(user: &UserId) -> bytes::Bytes {
+    format!("{user}\0recipients\0").into()
+}
+
 /// Record key of a hold: user, NUL, `hold`, NUL, message id.
 #[must_use]
 pub fn hold_key(user: &UserId, id: MessageId) -> bytes::Bytes {
@@ -109,6 +128,7 @@ pub enum Kind {
     User(UserId),
     Identity(UserId, Identity),
     Hold(UserId, MessageId),
+    Recipients(UserId),
 }
 
 /// Reads a record key; none for a kind that a newer version wrote.
@@ -120,6 +140,7 @@ pub fn kind_of_key(key: &[u8]) -> Option<Kind> {
         "user" => Some(Kind::User(user)),
         "identity" => Some(Kind::Identity(user, Identity(sub_id.into()))),
         "hold" => Some(Kind::Hold(user, sub_id.parse().ok()?)),
+        "recipients" => Some(Kind::Recipients(user)),
         _ => None,
     }
 }
@@ -138,6 +159,7 @@ pub fn key(user: &UserId, identity: Option<&Identity>) -> bytes::Bytes {
 pub struct SendersView {
     rows: BTreeMap<Bytes, SenderRow>,
     holds: BTreeMap<Bytes, HoldRow>,
+    recipients: BTreeMap<Bytes, RecipientsRow>,
 }
 
 impl SendersView {
@@ -150,12 +172,16 @@ impl SendersView {
             (Some(Kind::Hold(..)), Some(value)) => {
                 self.holds.insert(Bytes::copy_from_slice(key), serde_json::from_slice(value)?);
             }
-            (Some(_), Some(value)) => {
+            (Some(Kind::Recipients(_)), Some(value)) => {
+                self.recipients.insert(Bytes::copy_from_slice(key), serde_json::from_slice(value)?);
+            }
+            (Some(Kind::User(_) | Kind::Identity(..)), Some(value)) => {
                 self.rows.insert(Bytes::copy_from_slice(key), serde_json::from_slice(value)?);
             }
             (_, None) => {
                 self.rows.remove(key);
                 self.holds.remove(key);
+                self.recipients.remove(key);
             }
             // A kind that a newer version wrote.
             (None, Some(_)) => {}
@@ -166,6 +192,12 @@ impl SendersView {
     #[must_use]
     pub fn get(&self, user: &UserId, identity: Option<&Identity>) -> Option<&SenderRow> {
         self.rows.get(&key(user, identity))
+    }
+
+    /// The different recipients of a user, where they are counted.
+    #[must_use]
+    pub fn recipients(&self, user: &UserId) -> Option<&Distinct> {
+        self.recipients.get(&recipients_key(user)).map(|row| &row.distinct)
     }
 
     /// The lock that holds now: of the user, else of the identity.

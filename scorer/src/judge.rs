@@ -26,6 +26,7 @@ use schemas::settings::{CheckMode, QuarantineResponse, SpamAction};
 use schemas::verdict::{Classification, Disposition, MessageSummary, RemoveField, Symbol, Verdict};
 use schemas::{EnhancedCode, Envelope, Position, SmtpReply, Timestamp};
 
+use crate::bounces;
 use crate::checks::{self, Found};
 use crate::classifier::Classifier;
 use crate::content::{self, Content};
@@ -96,6 +97,9 @@ pub fn judge(
 
     let mut symbols = Vec::new();
     let is_forwarded = forwarded::is_forwarded(&facts, &identified.source, &policy.from_domains);
+    if !is_forwarded && !envelope.reverse_path.is_null() {
+        content.symbols.extend(bounces::symbols(senders, &envelope.user, &identified.identity, now));
+    }
     if is_forwarded {
         symbols.push(evidence::symbol("FORWARDED", 0.0, ""));
     }
@@ -203,15 +207,17 @@ struct Decision {
     classification: Classification,
     disposition: Disposition,
     observed_as: Option<Classification>,
+    is_forwarded: bool,
 }
 
 impl Decision {
     fn of(classification: Classification, disposition: Disposition) -> Self {
-        Decision { classification, disposition, observed_as: None }
+        Decision { classification, disposition, observed_as: None, is_forwarded: false }
     }
 
     /// The message is not of whoever sends it here: their spam is somebody else's.
     fn is_passed_on(&mut self) {
+        self.is_forwarded = true;
         for classification in std::iter::once(&mut self.classification).chain(&mut self.observed_as) {
             if *classification == Classification::Spam {
                 *classification = Classification::ForwardedSpam;
@@ -297,6 +303,7 @@ fn write(
         client_queue_id: summary::client_queue_id(facts),
         subject: summary::subject(facts),
         own: classification == Classification::Own,
+        forwarded: decision.is_forwarded,
     };
     let verdict = Verdict {
         message,

@@ -19,7 +19,7 @@ use schemas::plan::Plan;
 use schemas::quarantine::{QuarantineRow, QuarantineState};
 use schemas::queue::QueueEntry;
 use schemas::reply::Reply;
-use schemas::senders::{HoldRow, SenderRow};
+use schemas::senders::{HoldRow, RecipientsRow, SenderRow};
 use schemas::session::SessionRefusals;
 use schemas::settings::{Change, Setting, UserAuth};
 use schemas::verdict::{Classification, Disposition, Judged, VerdictEvent};
@@ -174,6 +174,11 @@ fn senders() {
 #[test]
 fn holds() {
     check("holds", |_: &HoldRow| vec!["hold"], &["hold"]);
+}
+
+#[test]
+fn recipients() {
+    check("recipients", |_: &RecipientsRow| vec!["recipients"], &["recipients"]);
 }
 
 #[test]

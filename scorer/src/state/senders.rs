@@ -3,7 +3,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use schemas::limits::Over;
+use schemas::limits::{self, Asked, Counters, Distinct, Over};
+use schemas::outcomes::Numbers;
 use schemas::senders::{Lock, LockChange, SenderRow};
 use schemas::settings::{Limits, LockPolicy};
 use schemas::verdict::{BY_POLICY, Identity, MessageSummary};
@@ -29,6 +30,8 @@ pub struct Senders {
     identities: usize,
     /// Rows that changed since they were last written.
     dirty: Vec<Key>,
+    /// Users whose different recipients changed since they were last written.
+    dirty_recipients: BTreeSet<UserId>,
     /// Locks that end by themselves, by when.
     timed: BTreeSet<(Timestamp, Key)>,
 }
@@ -36,6 +39,8 @@ pub struct Senders {
 #[derive(Debug, Default)]
 struct UserRows {
     user: Option<Kept>,
+    /// The different recipients, where a limit asks for them.
+    recipients: Option<Distinct>,
     identities: HashMap<Identity, Kept>,
 }
 
@@ -51,6 +56,17 @@ pub enum Fate {
     Released,
     Quarantined,
     Held,
+}
+
+/// Recipients of one message whom nothing can be delivered to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failures {
+    pub user: UserId,
+    pub domain: Domain,
+    pub identity: Identity,
+    /// When their receiver said so.
+    pub at: Timestamp,
+    pub numbers: Numbers,
 }
 
 /// A lock that holds, and whose it is.
@@ -80,16 +96,29 @@ impl Senders {
         }
     }
 
-    pub fn remove(&mut self, user: &UserId, identity: Option<&Identity>) {
+    /// Takes the different recipients of a user, as they are read from the topic; none removes them.
+    pub fn put_recipients(&mut self, user: &UserId, recipients: Option<Distinct>) {
+        if recipients.is_some() || self.users.contains_key(user) {
+            self.users.entry(user.clone()).or_default().recipients = recipients;
+        }
+    }
+
+    /// Removes a row; with that of the user itself what is known of its recipients. `true` when there was such.
+    pub fn remove(&mut self, user: &UserId, identity: Option<&Identity>) -> bool {
         self.forget_timer(&(user.clone(), identity.cloned()));
-        let Some(rows) = self.users.get_mut(user) else { return };
+        let Some(rows) = self.users.get_mut(user) else { return false };
+        let mut had_recipients = false;
         match identity {
-            None => rows.user = None,
+            None => {
+                rows.user = None;
+                had_recipients = rows.recipients.take().is_some();
+            }
             Some(identity) => self.identities -= usize::from(rows.identities.remove(identity).is_some()),
         }
-        if rows.user.is_none() && rows.identities.is_empty() {
+        if rows.user.is_none() && rows.identities.is_empty() && rows.recipients.is_none() {
             self.users.remove(user);
         }
+        had_recipients
     }
 
     #[must_use]
@@ -128,17 +157,57 @@ impl Senders {
         }
     }
 
-    /// Counts a message that is released against the limits of its user.
-    pub fn count_sent(&mut self, message: &MessageSummary, recipients: u64, limits: &Limits, at: Timestamp) {
+    /// Counts a message that is released against the limits of its user, and its recipients for what becomes of them.
+    pub fn count_sent(&mut self, message: &MessageSummary, asked: &Asked, limits: &Limits, at: Timestamp) {
+        let sent = if asked.forwarded { 0 } else { asked.recipients };
+        let sent = Numbers { sent, ..Numbers::default() };
         self.change(&message.user, &message.domain, None, at, |row| {
-            row.counters.count(at, recipients, limits);
+            row.counters.count(at, asked, limits);
+            row.outcomes.add(at, sent);
         });
+        if self.get(&message.user, Some(&message.identity)).is_some() || self.has_room(&message.user) {
+            let identity = Some(&message.identity);
+            self.change(&message.user, &message.domain, identity, at, |row| row.outcomes.add(at, sent));
+        }
+        self.count_recipients(&message.user, asked, limits, at);
+    }
+
+    fn count_recipients(&mut self, user: &UserId, asked: &Asked, limits: &Limits, at: Timestamp) {
+        // `change` has made an entry for the user.
+        let Some(rows) = self.users.get_mut(user) else { return };
+        if limits.distinct_recipients_per_day.is_some() {
+            rows.recipients.get_or_insert_default().add(at, &asked.hashes);
+        } else if rows.recipients.take().is_none() {
+            return;
+        }
+        self.dirty_recipients.insert(user.clone());
+    }
+
+    /// Counts recipients whom nothing can be delivered to, as it is said at `at`.
+    pub fn count_failures(&mut self, failures: &Failures, limits: &Limits) {
+        let Failures { user, domain, identity, at, numbers } = failures;
+        self.change(user, domain, None, *at, |row| {
+            row.counters.count_invalid(*at, numbers.invalid, limits);
+            row.outcomes.add(*at, *numbers);
+        });
+        // An identity that is known no more has nothing to be judged by.
+        if self.get(user, Some(identity)).is_some() {
+            self.change(user, domain, Some(identity), *at, |row| row.outcomes.add(*at, *numbers));
+        }
     }
 
     /// The limit that a message of this user is over.
     #[must_use]
-    pub fn over_limit(&self, user: &UserId, recipients: u64, limits: &Limits, at: Timestamp) -> Option<Over> {
-        self.get(user, None).and_then(|row| row.counters.over(at, recipients, limits))
+    pub fn over_limit(&self, user: &UserId, asked: &Asked, limits: &Limits, at: Timestamp) -> Option<Over> {
+        let (counters, distinct) = self.counted(user);
+        limits::over(counters?, distinct.unwrap_or(&Distinct::default()), at, asked, limits)
+    }
+
+    /// What counts against the limits of a user.
+    #[must_use]
+    pub fn counted(&self, user: &UserId) -> (Option<&Counters>, Option<&Distinct>) {
+        let Some(rows) = self.users.get(user) else { return (None, None) };
+        (rows.user.as_ref().map(|kept| &kept.row.counters), rows.recipients.as_ref())
     }
 
     /// Notes how many messages of a user wait.
@@ -299,6 +368,13 @@ impl Senders {
         dirty.iter().filter_map(|(user, identity)| self.get(user, identity.as_ref())).collect()
     }
 
+    /// Users whose different recipients changed since the last call, with what is to be kept of them.
+    pub fn take_dirty_recipients(&mut self) -> Vec<(UserId, Option<&Distinct>)> {
+        let dirty = std::mem::take(&mut self.dirty_recipients);
+        let kept = |user: &UserId| self.users.get(user).and_then(|rows| rows.recipients.as_ref());
+        dirty.into_iter().map(|user| (user.clone(), kept(&user))).collect()
+    }
+
     fn change(
         &mut self,
         user: &UserId,
@@ -357,7 +433,8 @@ pub fn new_row(user: &UserId, domain: &Domain, identity: Option<&Identity>, at: 
         released: 0,
         quarantined: 0,
         lock: None,
-        counters: schemas::limits::Counters::default(),
+        counters: Counters::default(),
+        outcomes: schemas::outcomes::Outcomes::default(),
         held: 0,
         blocked_at: Vec::new(),
         automatic_unlocks: 0,
