@@ -176,6 +176,41 @@ async fn distinct_recipients_are_limited_remembered_and_forgotten() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn successes_are_not_committed_one_batch_after_the_other() {
+    let site = Site::open().await;
+    for _ in 0..400 {
+        tried(&site, "shop.example", "shop.example", 1, 0).await;
+    }
+    let scorer = site.start(1);
+    site.settled().await;
+    let commits = scorer.counted("commits");
+    assert!((1..=3).contains(&commits), "{commits} commits for 25 batches that say nothing");
+    assert!(site.rows(Topic::Senders).await.is_empty());
+    scorer.stop().await;
+}
+
+/// Two that wait are not let go at once when there is room for one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_let_go_takes_the_room_of_what_waits_behind_it() {
+    let site = Site::open().await;
+    site.limit(Limits { distinct_recipients_per_day: Some(2), ..Limits::default() }).await;
+    let scorer = site.start(1);
+    let pair = |n: u32| [0, 1].map(|m| format!("r{n}-{m}@elsewhere.example")).to_vec();
+    for number in 0..3 {
+        site.accept(&to(&site, number, &pair(number as u32)), "hello").await;
+        site.settled().await;
+        site.clock.advance(Duration::from_secs(1));
+    }
+    for released in 2..4 {
+        site.clock.advance(DAY + HOUR);
+        site.until_released(released).await;
+        site.until_holds(3 - released, |_: &HoldRow| true).await;
+        assert_eq!(site.released().await.len(), released);
+    }
+    scorer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sender_whose_recipients_do_not_exist_shows_it() {
     let site = Site::open().await;
     let scorer = site.start(1);
