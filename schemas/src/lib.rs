@@ -17,6 +17,7 @@ pub mod ids;
 pub mod limits;
 pub mod migration;
 pub mod models;
+pub mod outcomes;
 pub mod own_mail;
 pub mod plan;
 pub mod quarantine;

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::history::Part;
-use crate::limits::Counters;
+use crate::limits::{Counters, Distinct, Hashes};
+use crate::outcomes::Outcomes;
 use crate::verdict::{Classification, Identity, MessageSummary, RemoveField, Symbol};
 use crate::{Domain, MessageId, Position, Timestamp, UserId};
 
@@ -50,6 +51,9 @@ pub struct SenderRow {
     /// What counts against the user's limits; only in the user's own row.
     #[serde(default, skip_serializing_if = "Counters::is_empty")]
     pub counters: Counters,
+    /// What lately became of the recipients.
+    #[serde(default, skip_serializing_if = "Outcomes::is_empty")]
+    pub outcomes: Outcomes,
     /// Messages that wait for a limit; only in the user's own row.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub held: u32,
@@ -100,6 +104,9 @@ pub struct HoldRow {
     pub message: MessageSummary,
     /// How many recipients it has.
     pub recipients: u64,
+    /// Which; none in a row of an earlier version.
+    #[serde(default, skip_serializing_if = "Hashes::is_empty")]
+    pub recipient_hashes: Hashes,
     pub since: Timestamp,
     /// The limit that was reached, for a person.
     pub why: String,
@@ -112,6 +119,18 @@ pub struct HoldRow {
     pub position: Position,
     /// When it was written there.
     pub stored_at: Timestamp,
+}
+
+/// The different recipients a user wrote to; there is one where a limit asks for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecipientsRow {
+    pub distinct: Distinct,
+}
+
+/// Record key of the recipients of a user: user, NUL, `recipients`, NUL.
+#[must_use]
+pub fn recipients_key(user: &UserId) -> bytes::Bytes {
+    format!("{user}\0recipients\0").into()
 }
 
 /// Record key of a hold: user, NUL, `hold`, NUL, message id.
@@ -128,6 +147,7 @@ pub enum Kind {
     Hold(UserId, MessageId),
     /// How the user or one of its identities behaves.
     History(UserId, Part),
+    Recipients(UserId),
 }
 
 /// Reads a record key; none for a kind that a newer version wrote.
@@ -139,6 +159,7 @@ pub fn kind_of_key(key: &[u8]) -> Option<Kind> {
         "user" => Some(Kind::User(user)),
         "identity" => Some(Kind::Identity(user, Identity(sub_id.into()))),
         "hold" => Some(Kind::Hold(user, sub_id.parse().ok()?)),
+        "recipients" => Some(Kind::Recipients(user)),
         _ => Part::of(kind, sub_id).map(|part| Kind::History(user, part)),
     }
 }
@@ -157,6 +178,7 @@ pub fn key(user: &UserId, identity: Option<&Identity>) -> bytes::Bytes {
 pub struct SendersView {
     rows: BTreeMap<Bytes, SenderRow>,
     holds: BTreeMap<Bytes, HoldRow>,
+    recipients: BTreeMap<Bytes, RecipientsRow>,
 }
 
 impl SendersView {
@@ -169,12 +191,16 @@ impl SendersView {
             (Some(Kind::Hold(..)), Some(value)) => {
                 self.holds.insert(Bytes::copy_from_slice(key), serde_json::from_slice(value)?);
             }
+            (Some(Kind::Recipients(_)), Some(value)) => {
+                self.recipients.insert(Bytes::copy_from_slice(key), serde_json::from_slice(value)?);
+            }
             (Some(Kind::User(_) | Kind::Identity(..)), Some(value)) => {
                 self.rows.insert(Bytes::copy_from_slice(key), serde_json::from_slice(value)?);
             }
             (_, None) => {
                 self.rows.remove(key);
                 self.holds.remove(key);
+                self.recipients.remove(key);
             }
             // A kind that a newer version wrote.
             (Some(Kind::History(..)) | None, Some(_)) => {}
@@ -185,6 +211,12 @@ impl SendersView {
     #[must_use]
     pub fn get(&self, user: &UserId, identity: Option<&Identity>) -> Option<&SenderRow> {
         self.rows.get(&key(user, identity))
+    }
+
+    /// The different recipients of a user, where they are counted.
+    #[must_use]
+    pub fn recipients(&self, user: &UserId) -> Option<&Distinct> {
+        self.recipients.get(&recipients_key(user)).map(|row| &row.distinct)
     }
 
     /// The lock that holds now: of the user, else of the identity.

@@ -28,6 +28,7 @@ use schemas::verdict::{Classification, Disposition, MessageSummary, RemoveField,
 use schemas::{EnhancedCode, Envelope, Position, SmtpReply, Timestamp};
 
 use crate::behaviour::{self, Sighting};
+use crate::bounces;
 use crate::checks;
 use crate::classifier::Classifier;
 use crate::content;
@@ -107,6 +108,9 @@ pub fn judge(
         let known = senders.known(&envelope.user, &identified.identity, envelope.accepted_at);
         content.symbols.extend(behaviour::symbols(sighting, &known, envelope.accepted_at));
     }
+    if !is_forwarded && !envelope.reverse_path.is_null() {
+        content.symbols.extend(bounces::symbols(senders, &envelope.user, &identified.identity, now));
+    }
     let turned = policy.weigh(&mut content.symbols);
 
     let mut symbols = Vec::new();
@@ -142,6 +146,7 @@ pub fn judge(
     }
     let model = Some(classifier.version());
     let mut judgement = write(&facts, accepted, policy, identified, decision, symbols, model, now);
+    judgement.verdict.message.forwarded = is_forwarded;
     judgement.verdict.basis = Some(recompute::basis(&facts, policy, points, unweighed, decision));
     Judgement { sighting, ..judgement }
 }
@@ -176,6 +181,7 @@ fn write(
         client_queue_id: summary::client_queue_id(facts),
         subject: summary::subject(facts),
         own: classification == Classification::Own,
+        forwarded: false,
     };
     let verdict = Verdict {
         message,

@@ -8,12 +8,14 @@
 //! `locks` says whether its sender now is, `outputs` writes what follows, `batch` commits it. `commands` is what people ask for, `timers` what time brings, `holds` what waits
 //! for a limit,
 //! `replay` how a partition's state comes back after a restart or a move.
+//! `feedback` is what becomes of the recipients: it comes back from `attempts`, and counts for limits and symbols (`bounces`).
 //! `learner` corrects the content classifier by what people release and confirm.
 
 pub mod run;
 
 mod batch;
 mod commands;
+mod feedback;
 mod holds;
 mod intake;
 mod learner;
@@ -25,6 +27,7 @@ pub mod policy;
 
 pub mod address_list;
 pub mod behaviour;
+pub mod bounces;
 pub mod checks;
 pub mod classifier;
 pub mod content;

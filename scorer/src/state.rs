@@ -9,7 +9,7 @@ mod senders;
 pub use histories::Histories;
 pub use holds::Holds;
 pub use quarantined::{Entry, Quarantined};
-pub use senders::{Fate, HeldLock, MAX_IDENTITIES_PER_USER, NewLock, Senders, new_row};
+pub use senders::{Failures, Fate, HeldLock, MAX_IDENTITIES_PER_USER, NewLock, Senders, new_row};
 
 use schemas::quarantine::QuarantineRow;
 
@@ -22,4 +22,6 @@ pub struct PartitionState {
     /// Rows whose message stands in `quarantined` since the last commit, so that their position is known only now: the
     /// next commit writes them.
     pub unplaced: Vec<QuarantineRow>,
+    /// Up to where `attempts` was read without anything to be written: the next commit says so.
+    pub attempts_read: Option<u64>,
 }

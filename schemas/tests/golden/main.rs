@@ -20,7 +20,7 @@ use schemas::plan::Plan;
 use schemas::quarantine::{QuarantineRow, QuarantineState};
 use schemas::queue::QueueEntry;
 use schemas::reply::Reply;
-use schemas::senders::{HoldRow, SenderRow};
+use schemas::senders::{HoldRow, RecipientsRow, SenderRow};
 use schemas::session::SessionRefusals;
 use schemas::settings::{Change, Setting, UserAuth};
 use schemas::verdict::{Classification, Disposition, Judged, VerdictEvent};
@@ -183,6 +183,11 @@ fn histories() {
     check("history_contacts", |_: &Contacts| vec!["contacts"], &["contacts"]);
     check("history_arrivals", |_: &Arrivals| vec!["arrivals"], &["arrivals"]);
     check("history_text", |_: &Text| vec!["text"], &["text"]);
+}
+
+#[test]
+fn recipients() {
+    check("recipients", |_: &RecipientsRow| vec!["recipients"], &["recipients"]);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 #[path = "../../../eventlog/tests/faulty/mod.rs"]
 mod faulty;
+mod feedback;
 mod site;
 
 mod behaviour;
