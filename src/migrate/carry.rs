@@ -201,6 +201,7 @@ mod tests {
                 position: Position { topic: Topic::Senders, partition: 1, offset: 7 },
                 key: part.key(&user),
                 value: Some(serde_json::to_vec(&Rates::new(Timestamp(5))).unwrap().into()),
+                appended_at: Timestamp(5),
             };
             let carried = sender(&record, &Places::default(), Timestamp(9)).unwrap();
             assert_eq!(carried.partitioning, Partitioning::By(user.0.clone().into()));
