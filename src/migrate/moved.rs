@@ -57,7 +57,7 @@ impl Moved {
 fn words(topic: Topic, part: &str) -> String {
     match (part, topic) {
         ("rows", Topic::Queue) => "queue entries".into(),
-        ("rows", Topic::Senders) => "rows of senders (counters, locks, holds)".into(),
+        ("rows", Topic::Senders) => "rows of senders (counters, locks, holds, histories)".into(),
         ("rows", Topic::Quarantine) => "rows of the quarantine".into(),
         ("messages", Topic::Released) => "messages of queue entries".into(),
         ("messages", Topic::Quarantined) => "messages in quarantine, or held for long".into(),

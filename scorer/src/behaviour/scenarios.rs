@@ -229,6 +229,18 @@ fn a_contact_form_writes_as_everybody_to_its_owner() {
             assert_eq!(lines(&found), [""; 0]);
         }
     }
+    // A day on which the whole world asks.
+    for number in 0..60 {
+        let from = format!("visitor@press{number}.example");
+        let mail = Mail {
+            identity: "shop.example:/www/contact.php",
+            from: &from,
+            to: vec!["owner@shop.example".into()],
+            ..Mail::default()
+        };
+        let found = site.send(MIDNIGHT + number * 20 * MINUTE, &mail);
+        assert_eq!(lines(&found), [""; 0]);
+    }
     // Found by somebody who posts to strangers through it, under many names.
     let mut last = Vec::new();
     for number in 0..60 {
@@ -239,7 +251,7 @@ fn a_contact_form_writes_as_everybody_to_its_owner() {
             to: stranger(number, 50),
             ..Mail::default()
         };
-        last = site.send(MIDNIGHT + 12 * HOUR + number * 1000, &mail);
+        last = site.send(MIDNIGHT + 2 * DAY + 12 * HOUR + number * 1000, &mail);
     }
     let names: Vec<&str> = last.iter().map(|symbol| symbol.name.as_str()).collect();
     assert_eq!(
@@ -341,9 +353,16 @@ fn what_is_passed_on_is_nobodys_text() {
         };
         assert_eq!(lines(&site.send(MIDNIGHT + number, &mail)), [""; 0]);
     }
-    // Under SRS, by an account that we know.
-    site.office("bob@shop.example", -12..0, 5);
+    // Under SRS, one list to many accounts.
     let from = "SRS0=hhh=tt=ext.example=a@shop.example";
+    for number in 0..60 {
+        let identity = format!("account-{number}@shop.example");
+        let mail =
+            Mail { identity: &identity, from, to: stranger(number, 99), text: OFFER, ..Mail::default() };
+        assert_eq!(lines(&site.send(MIDNIGHT + HOUR + number, &mail)), [""; 0]);
+    }
+    // By an account that we know.
+    site.office("bob@shop.example", -12..0, 5);
     let last = (0..120).map(|number| {
         let mail = Mail { from, text: OFFER, to: vec!["bob@elsewhere.example".into()], ..Mail::default() };
         site.send(MIDNIGHT + DAY + 9 * HOUR + number, &mail)
