@@ -10,7 +10,7 @@
 //! | 4 | a mail loop (check in block mode) | `too_many_received` | quarantine: let go on, it would never end |
 //! | 5 | sender on the allow list, or every recipient on it | `allow_listed` | release |
 //! | 6 | sender, or any recipient, on a block list | `blocked_sender`, `blocked_recipient` | quarantine (observed: release) |
-//! | 7 | a structure check in block mode | of the first in `checks::CHECKS` | quarantine (observed: release) |
+//! | 7 | a check in block mode | of the first in `checks::CHECKS`, then `checks::ASKED` | quarantine (observed: release) |
 //! | 8 | score at or above the user's `spam_threshold` | `spam`; `forwarded_spam` when it is only passed on | quarantine (observed: release) |
 //! | 9 | score at or above the model's second point | `suspect` | release |
 //! | 10 | nothing of that | `clean` | release |
@@ -89,13 +89,14 @@ pub fn judge(
     }
     let lists = Lists::ask(&facts, policy);
     let lock = senders.lock(&envelope.user, &identified.identity, now);
-    let found = checks::run(&facts, policy);
+    let mut found = checks::run(&facts, policy);
     let mut content = content::examine(&facts, policy, classifier);
     content.symbols.extend_from_slice(&findings.symbols);
     content.is_virus |= findings.is_virus;
 
     let mut symbols = Vec::new();
     let is_forwarded = forwarded::is_forwarded(&facts, &identified.source, &policy.from_domains);
+    found.add_asked(&findings.checks, policy, is_forwarded);
     if is_forwarded {
         symbols.push(evidence::symbol("FORWARDED", 0.0, ""));
     }
