@@ -57,7 +57,11 @@ impl Metrics {
         register.add("judged", "Messages judged, by classification", &metrics.judged);
         register.add("symbols", "Findings, by symbol", &metrics.symbols);
         register.add("commands", "Commands carried out, by action", &metrics.commands);
-        register.add("dns_list_believed", "1 while a DNS list works and is used, by zone", &metrics.dns_lists);
+        register.add(
+            "dns_list_believed",
+            "1 while a DNS list works and is used, by zone",
+            &metrics.dns_lists,
+        );
         register.add("undecodable", "Records that cannot be read and were passed over", &metrics.undecodable);
         register.add("bodies_lost", "Messages whose body is gone", &metrics.bodies_lost);
         register.add("defects", "Messages that the scorer failed on", &metrics.defects);

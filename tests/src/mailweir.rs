@@ -23,6 +23,8 @@ pub struct Mailweir {
 pub struct Setup<'a> {
     /// Lines of `[delivery]`.
     pub delivery: String,
+    /// Lines of `[scorer]`.
+    pub scorer: String,
     /// Lines of `[ingress]`.
     pub ingress: String,
     /// Lines of `[log]` after `min_free`.
@@ -61,13 +63,14 @@ impl Mailweir {
         let config = format!(
             "node = \"node1\"\ndata_dir = \"{}\"\n[log]\nmin_free = \"32MiB\"\n{}\n[ingress]\nhostname = \"smtp.hoster.example\"\n{}\n\
              [[ingress.listener]]\nbind = \"127.0.0.1:{port}\"\ntls = \"starttls\"\n{}\n[tls]\ncertificate = \"{}\"\nkey = \"{}\"\n\
-             [delivery]\n{}\n[reporter]\nabuse_address = \"abuse@hoster.example\"\n[http]\nbind = \"127.0.0.1:{http}\"\n[logging]\nfilter = \"info\"\n{}\n",
+             [scorer]\n{}\n[delivery]\n{}\n[reporter]\nabuse_address = \"abuse@hoster.example\"\n[http]\nbind = \"127.0.0.1:{http}\"\n[logging]\nfilter = \"info\"\n{}\n",
             data_dir.display(),
             setup.log,
             setup.ingress,
             setup.listener,
             certificate.display(),
             key.display(),
+            setup.scorer,
             setup.delivery,
             setup.logging,
         );

@@ -9,10 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eventlog::View;
+use mail_auth::common::cache::NoCache;
+use mail_auth::common::verify::DomainKey;
 use mail_auth::dkim::Signature;
 use mail_auth::dmarc::verify::DmarcParameters;
 use mail_auth::spf::verify::SpfParameters;
-use mail_auth::{AuthenticatedMessage, DkimOutput, DmarcResult, MessageAuthenticator, SpfOutput, SpfResult};
+use mail_auth::{
+    AuthenticatedMessage, DkimOutput, DmarcResult, DnsError, Error, MessageAuthenticator, SpfOutput,
+    SpfResult, Txt,
+};
 use schemas::settings::{CheckMode, SettingsView};
 use schemas::verdict::{Classification, Symbol};
 use schemas::{Domain, ReversePath};
@@ -189,8 +194,12 @@ impl Asked {
         if !self.pause.lets_ask(std::time::Instant::now()) {
             return (Standing::unknown(), Duration::ZERO);
         }
-        let spf = self.spf().await;
-        let dmarc = self.dmarc(&spf).await;
+        let (spf, key) = tokio::join!(self.spf(), self.key());
+        let dmarc = match &key {
+            Key::Unknown => Dmarc::Unknown,
+            Key::Found(domain) => self.dmarc(&spf, Some(domain)).await,
+            Key::None | Key::Lost(_) => self.dmarc(&spf, None).await,
+        };
         if dmarc == Dmarc::Unknown {
             if self.pause.failed(std::time::Instant::now()) {
                 tracing::warn!("DNS does not answer: From domains are not looked up for some seconds");
@@ -198,7 +207,8 @@ impl Asked {
             return (Standing::unknown(), KEPT_AT_LEAST);
         }
         self.pause.answered();
-        (Standing { spf, dmarc }, KEPT_AT_MOST)
+        let lost_key = if let Key::Lost(name) = key { Some(name) } else { None };
+        (Standing { spf, dmarc, lost_key }, KEPT_AT_MOST)
     }
 
     /// What SPF says of each of our addresses.
@@ -224,39 +234,40 @@ impl Asked {
         spf
     }
 
-    async fn dmarc(&self, spf: &Spf) -> Dmarc {
+    /// Whether DMARC passes with these results of SPF and a signature of ours by that domain.
+    async fn dmarc(&self, spf: &Spf, signed_by: Option<&Domain>) -> Dmarc {
         let message = format!("From: <postmaster@{}>\r\n\r\n", self.question.from);
         let Some(message) = AuthenticatedMessage::parse(message.as_bytes()) else { return Dmarc::Unknown };
-        let signature = match self.published_key().await {
-            Ok(domain) => {
-                domain.map(|domain| Signature { d: domain.to_string(), ..Signature::default() })
-            }
-            Err(()) => return Dmarc::Unknown,
-        };
+        let signature = signed_by.map(|domain| Signature { d: domain.to_string(), ..Signature::default() });
         let dkim: Vec<DkimOutput<'_>> =
             signature.iter().map(|signature| DkimOutput::pass().with_signature(signature)).collect();
         let result = spf.best().unwrap_or(SpfResult::None);
         let output = SpfOutput::new(spf.domain.clone()).with_result(result);
         let parameters = DmarcParameters::new(&message, &dkim, &spf.domain, &output);
-        let verdict = self.resolver.verify_dmarc(parameters).await;
-        judgement::dmarc(&verdict)
+        judgement::dmarc(&self.resolver.verify_dmarc(parameters).await)
     }
 
-    /// The domain of our key, when receivers find it. An error: DNS does not say.
-    async fn published_key(&self) -> Result<Option<&Domain>, ()> {
-        use mail_auth::common::cache::NoCache;
-        use mail_auth::common::verify::DomainKey;
-        use mail_auth::{DnsError, Error};
-        let Some((domain, selectors)) = &self.question.signed_by else { return Ok(None) };
+    /// Whether receivers find the record of a key of ours.
+    async fn key(&self) -> Key {
+        let Some((domain, selectors)) = &self.question.signed_by else { return Key::None };
+        let mut lost = None;
         for selector in selectors {
-            let name = format!("{selector}._domainkey.{domain}.");
-            let found = self.resolver.txt_lookup::<DomainKey>(&name, None::<&NoCache<Box<str>, _>>).await;
-            match found {
-                Ok(_) => return Ok(Some(domain)),
-                Err(Error::Dns(DnsError::Resolver(_))) => return Err(()),
-                Err(_) => {}
+            let name = format!("{selector}._domainkey.{domain}");
+            match self.resolver.txt_lookup::<DomainKey>(&name, None::<&NoCache<Box<str>, Txt>>).await {
+                Ok(_) => return Key::Found(domain.clone()),
+                Err(Error::Dns(DnsError::Resolver(_))) => return Key::Unknown,
+                Err(_) => lost = lost.or(Some(name)),
             }
         }
-        Ok(None)
+        lost.map_or(Key::None, Key::Lost)
     }
+}
+
+/// A key that a message will be signed with.
+enum Key {
+    None,
+    Found(Domain),
+    /// With the name where its record should be.
+    Lost(String),
+    Unknown,
 }

@@ -170,7 +170,10 @@ impl Watched {
         let (answer, holds) = dns::addresses(resolver, name).await;
         if answer == Answer::Failed || answer::refuses(&answer) {
             if self.pause.failed(std::time::Instant::now()) {
-                tracing::warn!(zone = self.list.zone, "a DNS list does not answer, it is left out for some seconds");
+                tracing::warn!(
+                    zone = self.list.zone,
+                    "a DNS list does not answer, it is left out for some seconds"
+                );
             }
             return (Answer::Failed, dns::KEPT_AT_LEAST);
         }

@@ -23,11 +23,17 @@ const MAX_SHOWN: usize = 3;
 pub(super) struct Standing {
     pub spf: Spf,
     pub dmarc: Dmarc,
+    /// The name of the record of our key, where receivers do not find it.
+    pub lost_key: Option<String>,
 }
 
 impl Standing {
     pub(super) fn unknown() -> Self {
-        Standing { spf: Spf { domain: String::new(), results: Vec::new() }, dmarc: Dmarc::Unknown }
+        Standing {
+            spf: Spf { domain: String::new(), results: Vec::new() },
+            dmarc: Dmarc::Unknown,
+            lost_key: None,
+        }
     }
 }
 
@@ -102,10 +108,15 @@ pub(super) fn dmarc_symbol(from: &Domain, policy: Policy, standing: &Standing) -
         Some(SpfResult::None) | None => format!("{} has no SPF record", spf.domain),
         Some(_) => format!("SPF of {} does not allow {}", spf.domain, spf.not_allowed()),
     };
-    let evidence = format!(
-        "{from} asks for p={policy}: {spf}, and no valid aligned DKIM signature; sign with a DKIM key of {from} (made here, its \
-         record published there), or send with a reverse-path of {from} whose SPF record allows our addresses"
-    );
+    let fix = match &standing.lost_key {
+        Some(name) => format!("{name} is not in DNS: publish the record of the DKIM key"),
+        None => format!(
+            "make a DKIM key of {from} here and publish its record, or send with a reverse-path of {from} whose SPF record \
+             allows our addresses"
+        ),
+    };
+    let evidence =
+        format!("{from} asks for p={policy}: {spf}, and there is no valid aligned DKIM signature; {fix}");
     evidence::symbol("DMARC_FAIL", weight, &evidence)
 }
 
@@ -115,8 +126,10 @@ pub(super) fn spf_symbol(standing: &Standing) -> Option<Symbol> {
     let (domain, of) = (&spf.domain, spf.results.len());
     match (spf.best()?, spf.allowed()) {
         (SpfResult::Pass, allowed) if allowed < of => {
-            let evidence =
-                format!("SPF of {domain} allows {allowed} of {of} of our addresses; add {}", spf.not_allowed());
+            let evidence = format!(
+                "SPF of {domain} allows {allowed} of {of} of our addresses; add {}",
+                spf.not_allowed()
+            );
             Some(evidence::symbol("SPF_PARTLY_US", 0.0, &evidence))
         }
         (SpfResult::Fail | SpfResult::SoftFail | SpfResult::Neutral, _) => {
@@ -144,7 +157,7 @@ mod tests {
 
     fn spf(results: &[(&str, SpfResult)]) -> Standing {
         let results = results.iter().map(|(ip, result)| (ip.parse().unwrap(), *result)).collect();
-        Standing { spf: Spf { domain: "shop.example".into(), results }, dmarc: Dmarc::None }
+        Standing { spf: Spf { domain: "shop.example".into(), results }, dmarc: Dmarc::None, lost_key: None }
     }
 
     #[test]
@@ -202,5 +215,8 @@ mod tests {
         assert!(weights[0] > weights[1] && weights[1] > weights[2] && weights[0] <= 0.3);
         let other = dmarc_symbol(&from, Policy::Reject, &spf(&[("192.0.2.1", SpfResult::Pass)]));
         assert!(other.evidence.contains("p=reject: SPF passes for shop.example, which is not aligned"));
+        let lost = Standing { lost_key: Some("s1._domainkey.shop.example".into()), ..standing };
+        let told = dmarc_symbol(&from, Policy::Reject, &lost).evidence;
+        assert!(told.contains("s1._domainkey.shop.example is not in DNS"), "{told}");
     }
 }

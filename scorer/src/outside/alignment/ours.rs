@@ -37,9 +37,7 @@ pub(super) fn sources(
             .filter_map(|weighted| settings.source(weighted.ip))
             .map(|source| Source { ip: source.ip, ehlo: source.ehlo.clone() })
             .collect(),
-        None if wanted_pool.is_none() => {
-            primary().into_iter().map(|ip| Source { ip, ehlo: None }).collect()
-        }
+        None if wanted_pool.is_none() => primary().into_iter().map(|ip| Source { ip, ehlo: None }).collect(),
         None => Vec::new(),
     };
     sources.into_iter().filter(|source| is_public(source.ip)).collect()

@@ -33,7 +33,11 @@ pub(super) fn reversed(ip: IpAddr) -> String {
 /// there.
 pub(super) fn counted(codes: &[Ipv4Net], answer: &Answer) -> Vec<Ipv4Addr> {
     let Answer::Addresses(found) = answer else { return Vec::new() };
-    found.iter().copied().filter(|ip| says_something(*ip) && codes.iter().any(|code| code.contains(ip))).collect()
+    found
+        .iter()
+        .copied()
+        .filter(|ip| says_something(*ip) && codes.iter().any(|code| code.contains(ip)))
+        .collect()
 }
 
 /// Whether the list says with it that it does not answer us: over quota, a resolver that it does not serve, a wrong name.
