@@ -31,6 +31,8 @@ pub struct Setup<'a> {
     pub log: String,
     /// Lines of `[[ingress.listener]]` after bind and tls.
     pub listener: String,
+    /// What is logged; `info` when it is not given.
+    pub filter: Option<&'a str>,
     /// Lines of `[logging]`.
     pub logging: String,
     /// In place of the directory of its own: a file system that the test made.
@@ -63,7 +65,7 @@ impl Mailweir {
         let config = format!(
             "node = \"node1\"\ndata_dir = \"{}\"\n[log]\nmin_free = \"32MiB\"\n{}\n[ingress]\nhostname = \"smtp.hoster.example\"\n{}\n\
              [[ingress.listener]]\nbind = \"127.0.0.1:{port}\"\ntls = \"starttls\"\n{}\n[tls]\ncertificate = \"{}\"\nkey = \"{}\"\n\
-             [scorer]\n{}\n[delivery]\n{}\n[reporter]\nabuse_address = \"abuse@hoster.example\"\n[http]\nbind = \"127.0.0.1:{http}\"\n[logging]\nfilter = \"info\"\n{}\n",
+             [scorer]\n{}\n[delivery]\n{}\n[reporter]\nabuse_address = \"abuse@hoster.example\"\n[http]\nbind = \"127.0.0.1:{http}\"\n[logging]\nfilter = \"{}\"\n{}\n",
             data_dir.display(),
             setup.log,
             setup.ingress,
@@ -72,6 +74,7 @@ impl Mailweir {
             key.display(),
             setup.scorer,
             setup.delivery,
+            setup.filter.unwrap_or("info"),
             setup.logging,
         );
         std::fs::write(directory.path().join("mailweir.toml"), config).expect("the configuration");

@@ -30,7 +30,8 @@ fn node(gate: &Gate, sink: &Sink, scorer: &str, settings: &str) -> Mailweir {
         gate.address(),
         sink.port
     );
-    Mailweir::start(&Setup { delivery, scorer: scorer.to_owned(), ..Setup::default() }, settings)
+    let filter = Some("info,hickory_net=trace,hickory_resolver=trace");
+    Mailweir::start(&Setup { delivery, scorer: scorer.to_owned(), filter, ..Setup::default() }, settings)
 }
 
 fn wait_for_lists(node: &Mailweir, standings: &[(&str, u8)]) {
@@ -129,7 +130,9 @@ fn a_name_server_that_falls_silent_holds_mail_up_for_no_longer_than_the_deadline
     let entries: Vec<String> = (0..1000).map(|n| format!("d{n}.example A 127.0.1.2")).collect();
     let names = NameServer::start(&[("dbl.test", domain_list(&entries.join("\n")))]);
     let (gate, sink) = (Gate::before(&names), Sink::start());
-    let node = node(&gate, &sink, &list("dbl.test", "domain", "BY_DOMAIN", ""), SETTINGS);
+    let scorer = list("dbl.test", "domain", "BY_DOMAIN", "");
+    let scorer = format!("{scorer}[scorer.alignment]\naddresses = [\"192.0.2.10\"]");
+    let node = node(&gate, &sink, &scorer, SETTINGS);
     wait_for_lists(&node, &[("dbl.test", 1)]);
     let mut next = 0;
     let mut send = || {
