@@ -228,7 +228,11 @@ impl Asked {
                     self.resolver.verify_spf(asked).await
                 }
             };
-            output.domain().clone_into(&mut spf.domain);
+            // Sources have EHLO names of their own: the one that passes is the one to be aligned.
+            let passes_first = output.result() == SpfResult::Pass && spf.best() != Some(SpfResult::Pass);
+            if spf.domain.is_empty() || passes_first {
+                output.domain().clone_into(&mut spf.domain);
+            }
             spf.results.push((source.ip, output.result()));
         }
         spf

@@ -198,6 +198,7 @@ fn found(list: &DnsList, answers: &[(&Named, Answer)]) -> Option<Symbol> {
 mod tests {
     use super::*;
     use crate::outside::names::Host;
+    use crate::samples::{envelope, policy};
 
     fn list(key: Option<&str>) -> DnsList {
         DnsList {
@@ -237,5 +238,21 @@ mod tests {
         assert_eq!(symbol.unwrap().evidence, evidence);
         assert_eq!(found(&list(None), &[(&a, says("127.0.0.2")), (&b, Answer::Failed)]), None);
         assert_eq!(found(&list(None), &[]), None);
+    }
+
+    #[tokio::test]
+    async fn who_does_not_answer_is_not_waited_for() {
+        // Nobody reads from it.
+        let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let resolver = dns::resolver(&[silent.local_addr().unwrap()]).unwrap();
+        let lists = DnsLists::new(vec![list(None)], resolver);
+        let (envelope, policy) = (envelope("a@b.example", &[]), policy("{}"));
+        let message = b"From: a@b.example\r\n\r\nhttps://bad.example/";
+        let case = Case { envelope: &envelope, message, policy: &policy };
+        lists.lists[0].believed.store(true, Ordering::Relaxed);
+        let started = Instant::now();
+        assert!(lists.ask_about(&case, started + Duration::from_millis(100)).await.is_empty());
+        // The resolver itself gives up after two seconds.
+        assert!(started.elapsed() < Duration::from_millis(1500), "{:?}", started.elapsed());
     }
 }
