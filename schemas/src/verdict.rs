@@ -58,6 +58,8 @@ pub enum Classification {
     MissingFrom,
     ManyFrom,
     MalformedHeader,
+    ListedHost,
+    Dmarc,
     #[serde(other)]
     Unknown,
 }
@@ -217,6 +219,18 @@ impl Classification {
                 "its header section has lines that are no fields (RFC 5322 2.2)",
                 content,
                 "Blocked: malformed header section",
+            ),
+            C::ListedHost => (
+                "listed_host",
+                "a DNS list names a host or domain in it",
+                policy,
+                "Blocked: it names a host or domain that is on a DNS list",
+            ),
+            C::Dmarc => (
+                "dmarc",
+                "receivers would find that its From domain fails DMARC (RFC 9989)",
+                EnhancedCode(5, 7, 26),
+                "Blocked: From domain fails DMARC, neither SPF nor DKIM is aligned",
             ),
             C::Unknown => ("unknown", "a class that this version does not know", policy, "Blocked"),
         }

@@ -68,6 +68,10 @@ pub const CHECKS: [Check; 18] = [
     counts(C::MalformedHeader, "MALFORMED_HEADER", 0.1, fields::malformed_header),
 ];
 
+/// Checks that others are asked for (see `outside`): counted, unless they are switched. They come after those of
+/// [`CHECKS`].
+pub const ASKED: [Classification; 2] = [C::ListedHost, C::Dmarc];
+
 /// What the checks found.
 #[derive(Debug, Default)]
 pub struct Found {
@@ -128,5 +132,27 @@ pub fn finds_by_sender(
     }
 }
 
+impl Found {
+    /// Adds what others found. What is only passed on may fail DMARC without anybody's fault: there it never blocks.
+    pub fn add_asked(&mut self, asked: &[(Classification, Symbol)], policy: &Policy, is_forwarded: bool) {
+        for (classification, symbol) in asked {
+            let never_blocks = is_forwarded && *classification == Classification::Dmarc;
+            let mode = match policy.asked_mode(*classification) {
+                CheckMode::Off => continue,
+                CheckMode::Block if never_blocks => CheckMode::Count,
+                mode => mode,
+            };
+            let mut symbol = symbol.clone();
+            if mode == CheckMode::Block {
+                symbol.weight = 1.0;
+                self.blocked_as.get_or_insert(*classification);
+            }
+            self.symbols.push(symbol);
+        }
+    }
+}
+
+#[cfg(test)]
+mod asked_tests;
 #[cfg(test)]
 mod table_tests;

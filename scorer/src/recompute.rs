@@ -123,6 +123,7 @@ pub fn judge_again(
     };
     let unweighed = verdict.basis.as_ref().map_or(&[][..], |basis| &basis.unweighed);
     let findings = Findings {
+        checks: Vec::new(),
         symbols: before_weighing(verdict, unweighed).filter(|symbol| !known(symbol)).collect(),
         is_virus: verdict.message.classification == C::Virus && !has(verdict, content::VIRUS_TEST),
     };
