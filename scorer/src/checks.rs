@@ -78,6 +78,8 @@ pub struct Found {
     pub symbols: Vec<Symbol>,
     /// Of the first check in the list that blocks.
     pub blocked_as: Option<Classification>,
+    /// Which symbols answer a check that others were asked for: index, check, and what it weighed by itself.
+    pub asked: Vec<(usize, Classification, f32)>,
     /// A mail loop: not even an allow list lets it go on.
     pub is_loop: bool,
 }
@@ -112,7 +114,8 @@ pub fn assess(policy: &Policy, mut find: impl FnMut(&Check) -> Option<String>) -
 #[must_use]
 pub fn off(policy: &Policy) -> Vec<String> {
     let off = CHECKS.iter().enumerate().filter(|(index, _)| policy.check_mode(*index) == CheckMode::Off);
-    off.map(|(_, check)| check.classification.code().to_owned()).collect()
+    let asked = ASKED.into_iter().filter(|asked| policy.asked_mode(*asked) == CheckMode::Off);
+    off.map(|(_, check)| check.classification).chain(asked).map(|off| off.code().to_owned()).collect()
 }
 
 /// Whether a check of the author and the reverse-path would find something, as far as that can be told from them alone.
@@ -143,6 +146,7 @@ impl Found {
                 mode => mode,
             };
             let mut symbol = symbol.clone();
+            self.asked.push((self.symbols.len(), *classification, symbol.weight));
             if mode == CheckMode::Block {
                 symbol.weight = 1.0;
                 self.blocked_as.get_or_insert(*classification);

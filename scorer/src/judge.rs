@@ -24,7 +24,9 @@
 //! between rows 5 and 6.
 
 use schemas::settings::QuarantineResponse;
-use schemas::verdict::{Classification, Disposition, MessageSummary, RemoveField, Symbol, Verdict};
+use schemas::verdict::{
+    AskedCheck, Classification, Disposition, MessageSummary, RemoveField, Symbol, Verdict,
+};
 use schemas::{EnhancedCode, Envelope, Position, SmtpReply, Timestamp};
 
 use crate::behaviour::{self, Sighting};
@@ -136,6 +138,12 @@ pub fn judge(
     let decision = decision::decide(&grounds, policy);
     let unweighed = turned.into_iter().map(|(index, weight)| (symbols.len() + index, weight)).collect();
     symbols.extend(content.symbols);
+    let asked = found.asked.iter().map(|(index, check, weight)| AskedCheck {
+        symbol: symbols.len() + index,
+        check: *check,
+        weight: *weight,
+    });
+    let asked = asked.collect();
     symbols.extend(found.symbols);
     // Whoever looks into an account wants to know which of its scripts it was.
     if let Some((script, _)) = identity::auto::script(&facts.header) {
@@ -148,7 +156,7 @@ pub fn judge(
     let model = Some(classifier.version());
     let mut judgement = write(&facts, accepted, policy, identified, decision, symbols, model, now);
     judgement.verdict.message.forwarded = is_forwarded;
-    judgement.verdict.basis = Some(recompute::basis(&facts, policy, points, unweighed, decision));
+    judgement.verdict.basis = Some(recompute::basis(&facts, policy, points, unweighed, asked, decision));
     Judgement { sighting, ..judgement }
 }
 

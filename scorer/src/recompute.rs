@@ -4,9 +4,9 @@
 use schemas::Envelope;
 use schemas::Mailbox;
 use schemas::settings::{CheckMode, QuarantineResponse};
-use schemas::verdict::{Basis, Classification, Disposition, Symbol, Verdict};
+use schemas::verdict::{AskedCheck, Basis, Classification, Disposition, Symbol, Verdict};
 
-use crate::checks::{self, CHECKS, Check};
+use crate::checks::{self, ASKED, CHECKS, Check};
 use crate::classifier::Classifier;
 use crate::content::{self, Content};
 use crate::decision::{self, Decision, Grounds, LIST_SYMBOLS, Lists};
@@ -40,6 +40,7 @@ pub fn basis(
     policy: &Policy,
     points: (f32, f32),
     unweighed: Vec<(usize, f32)>,
+    asked: Vec<AskedCheck>,
     decision: Decision,
 ) -> Basis {
     let (spam, suspect) = decision::thresholds(points, policy);
@@ -57,6 +58,7 @@ pub fn basis(
         sender_rules: policy.sender_rules,
         attachment_rules: policy.attachment_rules,
         unweighed,
+        asked,
         told_250: decision.disposition == Disposition::Quarantine
             && decision.response(policy) == QuarantineResponse::Accept,
         limits: std::collections::BTreeMap::new(),
@@ -89,8 +91,9 @@ pub fn decide_again(verdict: &Verdict, policy: &Policy) -> Again {
     // What is not known is taken to be found nowhere, and everywhere: where that leads to the same, it does not matter.
     let mut decided = None;
     for all in [false, true] {
-        let (found, content) = (stored.found(all), stored.content(all));
+        let content = stored.content(all);
         for is_forwarded in stored.is_forwarded() {
+            let found = stored.found(all, is_forwarded);
             let grounds = Grounds {
                 is_locked: has(verdict, LOCKED),
                 is_forwarded,
@@ -108,7 +111,8 @@ pub fn decide_again(verdict: &Verdict, policy: &Policy) -> Again {
     decided.map_or(Again::NotKnown, Again::Decided)
 }
 
-/// Judges the message of a verdict again. What others said of it, and its sender's lock, are taken from the verdict.
+/// Judges the message of a verdict again. What others said of it, and its sender's lock, are taken from the verdict; of checks for
+/// which nobody was asked then, it is taken that they found nothing.
 #[must_use]
 pub fn judge_again(
     verdict: &Verdict,
@@ -121,10 +125,10 @@ pub fn judge_again(
     let known = |symbol: &Symbol| {
         content::SYMBOLS.contains(&symbol.name.as_str()) || is_no_content(&symbol.name) || is_check(symbol)
     };
-    let unweighed = verdict.basis.as_ref().map_or(&[][..], |basis| &basis.unweighed);
+    let basis = verdict.basis.clone().unwrap_or_default();
     let findings = Findings {
-        checks: Vec::new(),
-        symbols: before_weighing(verdict, unweighed).filter(|symbol| !known(symbol)).collect(),
+        checks: asked(verdict, &basis).collect(),
+        symbols: before_weighing(verdict, &basis).filter(|symbol| !known(symbol)).collect(),
         is_virus: verdict.message.classification == C::Virus && !has(verdict, content::VIRUS_TEST),
     };
     let case = Case { envelope, message, policy };
@@ -149,12 +153,23 @@ fn is_check(symbol: &Symbol) -> bool {
     CHECKS.iter().any(|check| check.symbol == symbol.name)
 }
 
-fn before_weighing(verdict: &Verdict, unweighed: &[(usize, f32)]) -> impl Iterator<Item = Symbol> {
-    verdict.symbols.iter().enumerate().map(|(index, symbol)| {
-        let turned = unweighed.iter().find(|(turned, _)| *turned == index);
+/// Symbols as they were found, but for those that answer a check for which others were asked.
+fn before_weighing(verdict: &Verdict, basis: &Basis) -> impl Iterator<Item = Symbol> {
+    let is_asked = |index: usize| basis.asked.iter().any(|asked| asked.symbol == index);
+    let others = verdict.symbols.iter().enumerate().filter(move |(index, _)| !is_asked(*index));
+    others.map(|(index, symbol)| {
+        let turned = basis.unweighed.iter().find(|(turned, _)| *turned == index);
         let weight = turned.map_or(symbol.weight, |(_, weight)| *weight);
         // Evidence is for people; here it only costs.
         Symbol { name: symbol.name.clone(), weight, evidence: String::new() }
+    })
+}
+
+/// Those that do.
+fn asked(verdict: &Verdict, basis: &Basis) -> impl Iterator<Item = (Classification, Symbol)> {
+    basis.asked.iter().filter_map(|asked| {
+        let symbol = verdict.symbols.get(asked.symbol)?;
+        Some((asked.check, Symbol { weight: asked.weight, ..symbol.clone() }))
     })
 }
 
@@ -197,9 +212,15 @@ impl<'a> Stored<'a> {
     }
 
     /// `all`: what is not known is taken to be found.
-    fn found(&self, all: bool) -> checks::Found {
+    fn found(&self, all: bool, is_forwarded: bool) -> checks::Found {
         let mut found =
             checks::assess(self.policy, |check| self.finds(check).unwrap_or(all).then(String::new));
+        let mut asked: Vec<_> = asked(self.verdict, self.basis).collect();
+        // Nobody was asked for what was off; the answer could have had any weight.
+        let not_asked =
+            ASKED.into_iter().filter(|check| self.basis.unchecked.iter().any(|c| c == check.code()));
+        asked.extend(not_asked.filter(|_| all).map(|check| (check, evidence::symbol("", 0.99, ""))));
+        found.add_asked(&asked, self.policy, is_forwarded);
         self.policy.weigh(&mut found.symbols);
         found
     }
@@ -224,7 +245,7 @@ impl<'a> Stored<'a> {
 
     fn content(&self, all: bool) -> Content {
         let mode = self.policy.mode(Classification::Spam);
-        let mut symbols: Vec<Symbol> = before_weighing(self.verdict, &self.basis.unweighed)
+        let mut symbols: Vec<Symbol> = before_weighing(self.verdict, self.basis)
             .filter(|symbol| !is_no_content(&symbol.name) && !is_check(symbol))
             .collect();
         let was_off = self.basis.unchecked.iter().any(|code| code == Classification::Spam.code());
