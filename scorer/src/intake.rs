@@ -60,11 +60,12 @@ impl Member {
             .filter_map(|taken| taken.message.as_mut())
             .filter(|message| message.envelope.origin.is_none() && message.whole.is_ok())
             .collect();
-        let cases: Vec<Case<'_>> = asked
+        let cases: Vec<(Case<'_>, Bytes)> = asked
             .iter()
             .filter_map(|message| {
                 let whole = message.whole.as_ref().ok()?;
-                Some(Case { envelope: &message.envelope, message: whole, policy: &message.policy })
+                let case = Case { envelope: &message.envelope, message: whole, policy: &message.policy };
+                Some((case, whole.clone()))
             })
             .collect();
         let findings = self.outside.ask(&cases).await;

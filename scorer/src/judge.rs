@@ -15,6 +15,9 @@
 //! | 9 | score at or above the model's second point | `suspect` | release |
 //! | 10 | nothing of that | `clean` | release |
 //!
+//! What would be released although an engine that must be asked said nothing of it (`when_down`) is not: it goes to quarantine
+//! as `unchecked`, or is held and judged again, whatever lists or observation say.
+//!
 //! The score is the probability that at least one of the symbols is right, each weight being the probability that it is: so
 //! weak findings add up, none outweighs the classifier, and the score can be computed again from the symbols alone.
 //!
@@ -33,7 +36,7 @@ use crate::evidence;
 use crate::facts::Facts;
 use crate::forwarded;
 use crate::identity::{self, Identified, Rule};
-use crate::outside::Findings;
+use crate::outside::{Findings, Unchecked};
 use crate::policy::Policy;
 use crate::state::Senders;
 use crate::summary;
@@ -111,6 +114,9 @@ pub fn judge(
         decide(lock.is_some(), &lists, &found, content.is_virus, by_content, policy.spam_action);
     if is_forwarded {
         decision.is_passed_on();
+    }
+    if let Some(unchecked) = findings.unchecked {
+        decision.is_unchecked(unchecked);
     }
     symbols.extend(found.symbols);
     // Whoever looks into an account wants to know which of its scripts it was.
@@ -208,6 +214,17 @@ struct Decision {
 impl Decision {
     fn of(classification: Classification, disposition: Disposition) -> Self {
         Decision { classification, disposition, observed_as: None }
+    }
+
+    /// What somebody who must be asked said nothing of is not released.
+    fn is_unchecked(&mut self, unchecked: Unchecked) {
+        if self.disposition != Disposition::Release {
+            return;
+        }
+        match unchecked {
+            Unchecked::Later => self.disposition = Disposition::Hold,
+            Unchecked::Blocks => *self = Decision::of(Classification::Unchecked, Disposition::Quarantine),
+        }
     }
 
     /// The message is not of whoever sends it here: their spam is somebody else's.

@@ -1,26 +1,32 @@
 //! What others say of a message. They are asked about many messages at once, before these are judged one after the other: a
 //! slow answer costs its message what is left of the deadline, and no partition more.
 
+pub mod engines;
+
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use schemas::verdict::Symbol;
 
 use crate::judge::Case;
 
+use engines::Engines;
+
 /// Whom to ask. By default nobody.
 #[derive(Clone, Debug)]
 pub struct Outside {
     /// What has not been said by then is not waited for.
     pub deadline: Duration,
+    pub engines: Engines,
 }
 
 impl Default for Outside {
     fn default() -> Self {
         // Half of the time that a session waits for its verdict by default.
-        Outside { deadline: Duration::from_millis(2500) }
+        Outside { deadline: Duration::from_millis(2500), engines: Engines::default() }
     }
 }
 
@@ -29,24 +35,44 @@ impl Default for Outside {
 pub struct Findings {
     pub symbols: Vec<Symbol>,
     pub is_virus: bool,
+    /// Somebody who must be asked has not said anything.
+    pub unchecked: Option<Unchecked>,
+}
+
+/// What becomes of a message that somebody who must be asked has said nothing of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unchecked {
+    /// It is asked about again later.
+    Later,
+    /// It goes nowhere.
+    Blocks,
+}
+
+impl Findings {
+    /// Takes up what somebody else said.
+    pub fn add(&mut self, others: Findings) {
+        self.symbols.extend(others.symbols);
+        self.is_virus |= others.is_virus;
+        self.unchecked = self.unchecked.max(others.unchecked);
+    }
 }
 
 impl Outside {
     /// `true` when there is nobody to ask.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        true
+        self.engines.is_empty()
     }
 
-    /// Asks about all of them at once; the answers stand in their order.
-    pub async fn ask(&self, cases: &[Case<'_>]) -> Vec<Findings> {
+    /// Asks about all of them at once; the answers stand in their order. With each case, its message as it is shared.
+    pub async fn ask(&self, cases: &[(Case<'_>, Bytes)]) -> Vec<Findings> {
         if self.is_empty() {
             return vec![Findings::default(); cases.len()];
         }
-        join_all(cases.iter().map(|case| async {
+        join_all(cases.iter().map(|(case, message)| async move {
             // What others answer may be anything. A defect in reading it costs this message their opinion, not the
             // partition its scorer.
-            AssertUnwindSafe(self.ask_about(case)).catch_unwind().await.unwrap_or_else(|_| {
+            AssertUnwindSafe(self.ask_about(case, message)).catch_unwind().await.unwrap_or_else(|_| {
                 tracing::error!(message.id = %case.envelope.id, "a defect of the scorer: judged without what others say");
                 Findings::default()
             })
@@ -54,8 +80,7 @@ impl Outside {
         .await
     }
 
-    async fn ask_about(&self, case: &Case<'_>) -> Findings {
-        let _ = (case, self.deadline);
-        Findings::default()
+    async fn ask_about(&self, case: &Case<'_>, message: &Bytes) -> Findings {
+        self.engines.ask(case.envelope, message, self.deadline).await
     }
 }
