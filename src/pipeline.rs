@@ -226,14 +226,23 @@ fn spawn_scorer(
     shutdown: &CancellationToken,
 ) -> anyhow::Result<()> {
     let classifier = Arc::new(classifier(config)?);
-    let config =
-        scorer::Config { slots: config.scorer_slots, ..scorer::Config::new(config.node.clone(), classifier) };
+    let metrics = scorer::Metrics::new(registry);
+    let outside = scorer::outside::Outside {
+        // The other half is for what comes before and after.
+        deadline: config.verdict_timeout / 2,
+        engines: scorer::outside::engines::Engines::new(config.engines.clone(), &metrics.engines),
+    };
+    let config = scorer::Config {
+        slots: config.scorer_slots,
+        outside: Arc::new(outside),
+        ..scorer::Config::new(config.node.clone(), classifier)
+    };
     let run = scorer::run(
         config,
         Arc::clone(&shared.log),
         Arc::clone(&shared.clock),
         shared.settings.clone(),
-        scorer::Metrics::new(registry),
+        metrics,
         shutdown.clone(),
     );
     workers.spawn(named("scorer", async { Ok(run.await?) }));

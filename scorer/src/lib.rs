@@ -5,7 +5,7 @@
 //! it asks `identity` who sent it, `checks` and `content` what is wrong with it, `forwarded` whether it is
 //! only passed on, `state` whether its sender is locked;
 //! `locks` says whether its sender now is, `outputs` writes what follows, `batch` commits it. `commands` is what people ask for, `timers` what time brings, `holds` what waits
-//! for a limit,
+//! for a limit, `rechecks` what waits for an engine,
 //! `replay` how a partition's state comes back after a restart or a move.
 //! `learner` corrects the content classifier by what people release and confirm.
 
@@ -17,6 +17,7 @@ mod holds;
 mod intake;
 mod learner;
 mod outputs;
+mod rechecks;
 mod replay;
 mod timers;
 

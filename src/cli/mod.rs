@@ -138,7 +138,7 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
     match verb {
         Verb::Demo(arguments) => return Box::pin(crate::demo::run(arguments)).await,
         Verb::Run(arguments) => Box::pin(local::run(arguments)).await?,
-        Verb::Check(arguments) => local::check(&arguments)?,
+        Verb::Check(arguments) => local::check(&arguments).await?,
         Verb::Apply(arguments) => settings::apply(arguments).await?,
         Verb::Settings(arguments) => settings::show(arguments).await?,
         Verb::Dkim(arguments) => settings::dkim(arguments).await?,

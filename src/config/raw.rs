@@ -1,5 +1,6 @@
 //! `mailweir.toml` as it is written: every key optional or plain text, unknown keys refused.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -85,6 +86,34 @@ pub(super) struct Tls {
 pub(super) struct Scorer {
     pub slots: Option<usize>,
     pub model: Option<PathBuf>,
+    pub rspamd: Option<Rspamd>,
+    pub spamassassin: Option<Engine>,
+    pub clamav: Option<Engine>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Rspamd {
+    pub url: String,
+    pub password_file: Option<PathBuf>,
+    pub max_connections: Option<usize>,
+    pub max_message_bytes: Option<usize>,
+    pub when_down: Option<String>,
+    pub weight: Option<f32>,
+    #[serde(default)]
+    pub weights: BTreeMap<String, f32>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Engine {
+    pub address: String,
+    pub max_connections: Option<usize>,
+    pub max_message_bytes: Option<usize>,
+    pub when_down: Option<String>,
+    pub weight: Option<f32>,
+    #[serde(default)]
+    pub weights: BTreeMap<String, f32>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -169,6 +198,16 @@ pub(super) fn known_keys() -> &'static [&'static str] {
         "certificate",
         "key",
         "slots",
+        "model",
+        "rspamd",
+        "spamassassin",
+        "clamav",
+        "url",
+        "address",
+        "max_message_bytes",
+        "when_down",
+        "weight",
+        "weights",
         "relay_host",
         "dns_servers",
         "smtp_port",

@@ -173,7 +173,8 @@ fn senders() {
 
 #[test]
 fn holds() {
-    check("holds", |_: &HoldRow| vec!["hold"], &["hold"]);
+    let kind = |row: &HoldRow| vec![if row.unchecked { "engine" } else { "limit" }];
+    check("holds", kind, &["limit", "engine"]);
 }
 
 #[test]

@@ -363,6 +363,7 @@ fn state(out: &mut Vec<(String, Value)>) {
         recipients: 3,
         since: AT,
         why: "5 of 5 messages per hour".into(),
+        unchecked: false,
         score: 0.1,
         symbols: vec![Symbol { name: "DATE_OFF".into(), weight: 0.1, evidence: String::new() }],
         remove_fields: vec![RemoveField { name: "X-Account".into(), index: 0 }],
@@ -370,6 +371,8 @@ fn state(out: &mut Vec<(String, Value)>) {
         stored_at: AT,
     };
     put(out, "holds/hold", &hold);
+    let unchecked = HoldRow { why: "Rspamd: no answer in time".into(), unchecked: true, ..hold };
+    put(out, "holds/hold_unchecked", &unchecked);
 }
 
 fn user_settings() -> UserSettings {

@@ -4,6 +4,8 @@
 
 #[path = "../../../eventlog/tests/faulty/mod.rs"]
 mod faulty;
+
+mod engines;
 mod site;
 
 use std::sync::Arc;
