@@ -31,6 +31,8 @@ pub struct Setup<'a> {
     pub listener: String,
     /// Lines of `[logging]`.
     pub logging: String,
+    /// Tables of `[scorer.*]`.
+    pub scorer: String,
     /// In place of the directory of its own: a file system that the test made.
     pub data_dir: Option<&'a Path>,
 }
@@ -61,7 +63,7 @@ impl Mailweir {
         let config = format!(
             "node = \"node1\"\ndata_dir = \"{}\"\n[log]\nmin_free = \"32MiB\"\n{}\n[ingress]\nhostname = \"smtp.hoster.example\"\n{}\n\
              [[ingress.listener]]\nbind = \"127.0.0.1:{port}\"\ntls = \"starttls\"\n{}\n[tls]\ncertificate = \"{}\"\nkey = \"{}\"\n\
-             [delivery]\n{}\n[reporter]\nabuse_address = \"abuse@hoster.example\"\n[http]\nbind = \"127.0.0.1:{http}\"\n[logging]\nfilter = \"info\"\n{}\n",
+             [delivery]\n{}\n[reporter]\nabuse_address = \"abuse@hoster.example\"\n[http]\nbind = \"127.0.0.1:{http}\"\n[logging]\nfilter = \"info\"\n{}\n{}\n",
             data_dir.display(),
             setup.log,
             setup.ingress,
@@ -70,6 +72,7 @@ impl Mailweir {
             key.display(),
             setup.delivery,
             setup.logging,
+            setup.scorer,
         );
         std::fs::write(directory.path().join("mailweir.toml"), config).expect("the configuration");
         let mut node = Mailweir { directory, port, http, process: None };
