@@ -84,7 +84,7 @@ enum Verb {
     Lane(lane::LaneArguments),
     /// See, release, confirm or remove what was held back.
     Quarantine(quarantine::QuarantineArguments),
-    /// What waits for a limit of its user; `quarantine release` and `quarantine remove` take these ids, too.
+    /// What waits for a limit of its user, or for an engine that is down; `quarantine release` and `quarantine remove` take these ids, too.
     Held(senders::HeldArguments),
     /// Lock an outgoing user or one of its identities.
     Lock(senders::LockArguments),

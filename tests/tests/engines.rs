@@ -31,11 +31,8 @@ fn send_some(node: &Mailweir, sink: &Sink, count: usize) -> Duration {
     let mut longest = Duration::ZERO;
     for number in 0..count {
         let began = Instant::now();
-        let reply = send(
-            node,
-            &format!("ok{}-{number}@receiver.example", before),
-            "Hello, the minutes are attached.",
-        );
+        let reply =
+            send(node, &format!("ok{before}-{number}@receiver.example"), "Hello, the minutes are attached.");
         longest = longest.max(began.elapsed());
         assert!(reply.starts_with("250"), "{reply}");
     }

@@ -42,7 +42,7 @@ fn nonsense(what: &str) -> Failure {
 /// The header section ends with an empty line; the body is as long as it says, or goes on until the connection ends.
 fn whole(read: &[u8], closed: bool) -> Option<usize> {
     let body_at = memchr::memmem::find(read, b"\r\n\r\n")? + 4;
-    match header(&read[..body_at], "content-length").map(|value| value.parse::<usize>()) {
+    match header(&read[..body_at], "content-length").map(str::parse::<usize>) {
         Some(Ok(length)) => body_at.checked_add(length).filter(|end| *end <= read.len()),
         // It stays for `parse` to say so.
         Some(Err(_)) => Some(read.len()),
