@@ -229,7 +229,8 @@ fn spawn_scorer(
     shutdown: &CancellationToken,
 ) -> anyhow::Result<()> {
     let classifier = Arc::new(classifier(config)?);
-    let outside = Arc::new(outside(config, &shared.settings)?);
+    let metrics = scorer::Metrics::new(registry);
+    let outside = Arc::new(outside(config, &shared.settings, &metrics)?);
     let config = scorer::Config {
         slots: config.scorer_slots,
         outside,
@@ -240,7 +241,7 @@ fn spawn_scorer(
         Arc::clone(&shared.log),
         Arc::clone(&shared.clock),
         shared.settings.clone(),
-        scorer::Metrics::new(registry),
+        metrics,
         shutdown.clone(),
     );
     workers.spawn(named("scorer", async { Ok(run.await?) }));
@@ -248,9 +249,18 @@ fn spawn_scorer(
 }
 
 /// Whom the scorer asks.
-fn outside(config: &Config, settings: &View<SettingsView>) -> anyhow::Result<scorer::outside::Outside> {
+fn outside(
+    config: &Config,
+    settings: &View<SettingsView>,
+    metrics: &scorer::Metrics,
+) -> anyhow::Result<scorer::outside::Outside> {
     use scorer::outside::{Outside, alignment, dns, dns_lists::DnsLists};
-    let mut outside = Outside { deadline: config.verdict_timeout / 2, ..Outside::default() };
+    let mut outside = Outside {
+        // The other half is for what comes before and after.
+        deadline: config.verdict_timeout / 2,
+        engines: scorer::outside::engines::Engines::new(config.engines.clone(), &metrics.engines),
+        ..Outside::default()
+    };
     let given = &config.alignment.addresses;
     // A relay behind this one is what receivers see, and only its operator knows its addresses.
     let aligned = config.alignment.enabled && (config.delivery.relay_host.is_none() || !given.is_empty());

@@ -43,7 +43,7 @@ fn check(text: &str) {
     for name in ["key.pem", "kafka-client.key"] {
         std::fs::write(at(name), made.signing_key.serialize_pem()).expect("a file");
     }
-    for name in ["kafka.password", "clickhouse.password"] {
+    for name in ["kafka.password", "clickhouse.password", "rspamd.password"] {
         std::fs::write(at(name), "secret\n").expect("a file");
     }
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("scorer/model/default.bin");

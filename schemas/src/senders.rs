@@ -98,7 +98,7 @@ pub struct LockChange {
     pub reason: String,
 }
 
-/// A message that waits for a limit of its user to let it through.
+/// A message that waits: for a limit of its user to let it through, or for an engine to say something of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HoldRow {
     pub message: MessageSummary,
@@ -108,8 +108,11 @@ pub struct HoldRow {
     #[serde(default, skip_serializing_if = "Hashes::is_empty")]
     pub recipient_hashes: Hashes,
     pub since: Timestamp,
-    /// The limit that was reached, for a person.
+    /// The limit that was reached, for a person; or why the engine said nothing.
     pub why: String,
+    /// It waits for an engine, and is then judged again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unchecked: bool,
     pub score: f32,
     /// Without evidence: that stands in the verdict.
     pub symbols: Vec<Symbol>,

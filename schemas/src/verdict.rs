@@ -50,6 +50,8 @@ pub enum Classification {
     RestrictedCharacters,
     TooManyReceived,
     InvalidSender,
+    /// An engine that must be asked about every message did not answer.
+    Unchecked,
     // counted by default, can be made to block
     InvalidHelo,
     DateOff,
@@ -185,6 +187,12 @@ impl Classification {
                 "the sender address is not valid",
                 EnhancedCode(5, 1, 8),
                 "Blocked: sender address is not valid",
+            ),
+            C::Unchecked => (
+                "unchecked",
+                "an engine that is to look at every message did not answer (when_down)",
+                policy,
+                "Blocked: could not be checked",
             ),
             C::InvalidHelo => (
                 "invalid_helo",

@@ -11,7 +11,7 @@ use schemas::quarantine::QuarantineRow;
 use schemas::settings::LockPolicy;
 use schemas::topics::TopicPartition;
 use schemas::verdict::{Disposition, MessageSummary, VerdictEvent};
-use schemas::{Envelope, MessageId, Timestamp, Topic};
+use schemas::{Envelope, MessageId, Position, Timestamp, Topic};
 
 use crate::evidence;
 use crate::holds;
@@ -88,7 +88,7 @@ impl Member {
                     for taken in group {
                         self.make_room(consumer, &mut batch).await?;
                         if let Some(message) = taken.message {
-                            self.take_message(&mut batch, taken.record, message, now)?;
+                            self.take_message(&mut batch, taken.record.position, message, now)?;
                         }
                         batch.done(taken.record);
                     }
@@ -195,10 +195,11 @@ impl Member {
         Ok(())
     }
 
-    fn take_message(
+    /// Judges a message that stands at `position`, and puts down what follows.
+    pub fn take_message(
         &mut self,
         batch: &mut Batch,
-        record: &Record,
+        position: Position,
         message: Message,
         now: Timestamp,
     ) -> Result<(), LogError> {
@@ -206,26 +207,26 @@ impl Member {
         let judgement = match whole {
             Ok(whole) => {
                 let case = Case { envelope: &envelope, message: &whole, policy: &policy };
-                self.judge(&case, &findings, record, now)?
+                self.judge(&case, &findings, position, now)?
             }
-            Err(why) => judge::without_message(&envelope, record.position, &policy, ("BODY_LOST", &why), now),
+            Err(why) => judge::without_message(&envelope, position, &policy, ("BODY_LOST", &why), now),
         };
         // In `bodies`, the message stays where it is.
         let inline = if envelope.chunks.is_empty() { inline } else { Bytes::new() };
-        self.write_judgement(batch, record.position.partition, judgement, envelope, &inline, &policy)
+        self.write_judgement(batch, position.partition, judgement, envelope, &inline, &policy)
     }
 
     fn judge(
         &self,
         case: &Case<'_>,
         findings: &Findings,
-        record: &Record,
+        position: Position,
         now: Timestamp,
     ) -> Result<Judgement, LogError> {
         let started = Instant::now();
-        let senders = &self.owned(record.position.partition)?.senders;
+        let senders = &self.owned(position.partition)?.senders;
         let classifier = &self.classifier;
-        let judge = || judge::judge(case, findings, record.position, senders, classifier, now);
+        let judge = || judge::judge(case, findings, position, senders, classifier, now);
         // The parsers read what anybody may send. Should one have a defect, it must cost this message a verdict, not all
         // the others of its partition theirs, again after every restart. Nothing is changed in there that could be left
         // half done.
@@ -233,7 +234,7 @@ impl Member {
             self.metrics.defects.inc();
             tracing::error!(message.id = %case.envelope.id, "a defect of the scorer: the message goes to quarantine");
             let why = ("NOT_JUDGED", "the scorer failed on it");
-            judge::without_message(case.envelope, record.position, case.policy, why, now)
+            judge::without_message(case.envelope, position, case.policy, why, now)
         });
         self.metrics.judge_seconds.observe(started.elapsed().as_secs_f64());
         Ok(judgement)
@@ -248,6 +249,8 @@ impl Member {
         message: &[u8],
         policy: &Policy,
     ) -> Result<(), LogError> {
+        // What is held before limits are looked at waits for an engine.
+        let is_unchecked = judgement.verdict.disposition == Disposition::Hold;
         self.hold_if_over_limit(partition, &mut judgement, &envelope, policy)?;
         if let Some(basis) = &mut judgement.verdict.basis {
             let senders = &self.owned(partition)?.senders;
@@ -269,7 +272,7 @@ impl Member {
                 Fate::Released
             }
             Disposition::Hold => {
-                self.hold(batch, partition, &judgement)?;
+                self.hold(batch, partition, &judgement, is_unchecked)?;
                 Fate::Held
             }
             Disposition::Quarantine | Disposition::Unknown => {

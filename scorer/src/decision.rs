@@ -9,6 +9,7 @@ use crate::address_list::AddressList;
 use crate::checks::Found;
 use crate::content::Content;
 use crate::evidence;
+use crate::outside::Unchecked;
 use crate::policy::Policy;
 
 /// Everything that was found of a message.
@@ -22,6 +23,8 @@ pub struct Grounds<'a> {
     pub content: &'a Content,
     /// The model's own points: spam, suspect.
     pub points: (f32, f32),
+    /// Somebody who must be asked has not said anything.
+    pub unchecked: Option<Unchecked>,
 }
 
 /// What a message is, and what happens with it.
@@ -39,6 +42,9 @@ pub fn decide(grounds: &Grounds<'_>, policy: &Policy) -> Decision {
     let mut decision = by_the_strongest(grounds, policy);
     if grounds.is_forwarded {
         decision.is_passed_on();
+    }
+    if let Some(unchecked) = grounds.unchecked {
+        decision.is_unchecked(unchecked);
     }
     decision
 }
@@ -81,6 +87,17 @@ impl Decision {
     #[must_use]
     pub fn of(classification: Classification, disposition: Disposition) -> Self {
         Decision { classification, disposition, observed_as: None }
+    }
+
+    /// What somebody who must be asked said nothing of is not released.
+    fn is_unchecked(&mut self, unchecked: Unchecked) {
+        if self.disposition != Disposition::Release {
+            return;
+        }
+        match unchecked {
+            Unchecked::Later => self.disposition = Disposition::Hold,
+            Unchecked::Blocks => *self = Decision::of(Classification::Unchecked, Disposition::Quarantine),
+        }
     }
 
     /// The message is not of whoever sends it here: their spam is somebody else's.

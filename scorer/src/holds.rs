@@ -61,7 +61,7 @@ impl Member {
         let user = &envelope.user;
         let asked = asked(envelope, &verdict.message, policy);
         let over = state.senders.over_limit(user, &asked, &policy.limits, envelope.accepted_at);
-        let before_it = state.holds.len_of(user);
+        let before_it = state.holds.over_limit_of(user);
         let why = match over {
             Some(over) => over.to_string(),
             None if before_it > 0 => format!("{before_it} messages wait before it"),
@@ -72,17 +72,31 @@ impl Member {
         Ok(())
     }
 
-    /// Writes the hold of a message. It stays where it stands in `accepted`.
-    pub fn hold(&mut self, batch: &mut Batch, partition: u32, judgement: &Judgement) -> Result<(), LogError> {
+    /// Writes the hold of a message. It stays where it stands in `accepted`. `unchecked`: it waits for an engine.
+    pub fn hold(
+        &mut self,
+        batch: &mut Batch,
+        partition: u32,
+        judgement: &Judgement,
+        unchecked: bool,
+    ) -> Result<(), LogError> {
         let verdict = &judgement.verdict;
         let bare = |symbol: &Symbol| Symbol { evidence: String::new(), ..symbol.clone() };
-        let why = verdict.symbols.iter().rfind(|symbol| symbol.name == "OVER_LIMIT");
+        let says_why = |symbol: &&Symbol| match unchecked {
+            true => symbol.name.ends_with("_DOWN"),
+            false => symbol.name == "OVER_LIMIT",
+        };
+        let why = verdict.symbols.iter().rfind(says_why);
         let row = HoldRow {
             message: verdict.message.clone(),
             recipients: verdict.recipients.len() as u64,
             recipient_hashes: Hashes::of(verdict.recipients.iter()),
             since: verdict.at,
-            why: why.map(|symbol| symbol.evidence.clone()).unwrap_or_default(),
+            why: why.map_or_else(String::new, |symbol| match unchecked {
+                true => format!("{}: {}", symbol.name, symbol.evidence),
+                false => symbol.evidence.clone(),
+            }),
+            unchecked,
             score: verdict.score,
             symbols: verdict.symbols.iter().map(bare).collect(),
             remove_fields: judgement.remove_fields.clone(),
@@ -120,7 +134,7 @@ impl Member {
             for (user, rows) in state.holds.by_user() {
                 let mut counted: Option<(Counters, Distinct)> = None;
                 let mut limits = None;
-                for row in rows {
+                for row in rows.filter(|row| !row.unchecked) {
                     if due.len() >= MAX_AT_ONCE {
                         return due;
                     }
@@ -202,7 +216,7 @@ impl Member {
         Ok(())
     }
 
-    async fn read_held(&self, row: &HoldRow) -> Result<Option<(Judged, Bytes)>, LogError> {
+    pub async fn read_held(&self, row: &HoldRow) -> Result<Option<(Judged, Bytes)>, LogError> {
         if row.position.topic == Topic::Quarantined {
             return self.read_quarantined(row.position).await;
         }

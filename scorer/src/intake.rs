@@ -13,7 +13,7 @@ use crate::policy::{self, Policy};
 use crate::run::Member;
 
 /// Messages that others are asked about together are not more than about this, in bytes: so much is in memory.
-const MAX_TOGETHER_BYTES: usize = 16 * 1024 * 1024;
+pub const MAX_TOGETHER_BYTES: usize = 16 * 1024 * 1024;
 
 /// A record of `accepted` that is taken up.
 pub struct Taken<'a> {
@@ -48,23 +48,22 @@ impl Member {
             }
         }
         if !self.outside.is_empty() {
-            self.ask_outside(&mut taken).await;
+            self.ask_outside(taken.iter_mut().filter_map(|taken| taken.message.as_mut())).await;
         }
         Ok(taken)
     }
 
-    async fn ask_outside(&self, taken: &mut [Taken<'_>]) {
+    /// Asks others about all of these at once.
+    pub async fn ask_outside<'a>(&self, messages: impl Iterator<Item = &'a mut Message>) {
         // Mail of our own is asked of nobody.
-        let mut asked: Vec<&mut Message> = taken
-            .iter_mut()
-            .filter_map(|taken| taken.message.as_mut())
-            .filter(|message| message.envelope.origin.is_none() && message.whole.is_ok())
-            .collect();
-        let cases: Vec<Case<'_>> = asked
+        let mut asked: Vec<&mut Message> =
+            messages.filter(|message| message.envelope.origin.is_none() && message.whole.is_ok()).collect();
+        let cases: Vec<(Case<'_>, Bytes)> = asked
             .iter()
             .filter_map(|message| {
                 let whole = message.whole.as_ref().ok()?;
-                Some(Case { envelope: &message.envelope, message: whole, policy: &message.policy })
+                let case = Case { envelope: &message.envelope, message: whole, policy: &message.policy };
+                Some((case, whole.clone()))
             })
             .collect();
         let findings = self.outside.ask(&cases).await;
@@ -84,6 +83,11 @@ impl Member {
                 return Ok(None);
             }
         };
+        self.load(envelope, inline).await.map(Some)
+    }
+
+    /// The message of this envelope, with its policy and its body.
+    pub async fn load(&mut self, envelope: Envelope, inline: Bytes) -> Result<Message, LogError> {
         let policy = self.policy(&envelope);
         let whole = match bodies::load(self.log.as_ref(), &envelope, inline.clone()).await {
             Ok(whole) => Ok(whole),
@@ -94,7 +98,7 @@ impl Member {
             }
             Err(error) => return Err(error),
         };
-        Ok(Some(Message { envelope, inline, whole, policy, findings: Findings::default() }))
+        Ok(Message { envelope, inline, whole, policy, findings: Findings::default() })
     }
 
     fn policy(&mut self, envelope: &Envelope) -> Arc<Policy> {

@@ -16,6 +16,9 @@
 //! | 9 | score at or above the model's second point | `suspect` | release |
 //! | 10 | nothing of that | `clean` | release |
 //!
+//! What would be released although an engine that must be asked said nothing of it (`when_down`) is not: it goes to quarantine
+//! as `unchecked`, or is held and judged again, whatever lists or observation say.
+//!
 //! The score is the probability that at least one of the symbols is right, each weight being the probability that it is: so
 //! weak findings add up, none outweighs the classifier, and the score can be computed again from the symbols alone.
 //!
@@ -134,6 +137,7 @@ pub fn judge(
         found: &found,
         content: &content,
         points,
+        unchecked: findings.unchecked,
     };
     let decision = decision::decide(&grounds, policy);
     let unweighed = turned.into_iter().map(|(index, weight)| (symbols.len() + index, weight)).collect();

@@ -1,4 +1,5 @@
 use super::*;
+use crate::outside::Unchecked;
 use crate::samples::{NOW, classifier, envelope, policy};
 use schemas::Topic;
 use schemas::senders::Lock;
@@ -31,6 +32,40 @@ fn check(settings: &str, body: &str, senders: &Senders, expect: Classification) 
     );
     assert_eq!(judgement.verdict.disposition == Disposition::Release, released);
     judgement
+}
+
+#[test]
+fn what_must_be_checked_and_was_not_is_not_released() {
+    let envelope = envelope("a@b.example", &["c@d.example"]);
+    let accepted = Position { topic: Topic::Accepted, partition: 3, offset: 9 };
+    use Classification as C;
+    for (settings, body, unchecked, classification, disposition) in [
+        ("{}", "hello", Unchecked::Blocks, C::Unchecked, Disposition::Quarantine),
+        ("{}", "hello", Unchecked::Later, C::Clean, Disposition::Hold),
+        (
+            r#"{"allow_senders": ["b.example"]}"#,
+            "hello",
+            Unchecked::Blocks,
+            C::Unchecked,
+            Disposition::Quarantine,
+        ),
+        (r#"{"spam_action": "observe"}"#, GTUBE, Unchecked::Later, C::ObserveOnly, Disposition::Hold),
+        ("{}", GTUBE, Unchecked::Blocks, C::Spam, Disposition::Quarantine),
+        ("{}", EICAR, Unchecked::Later, C::Virus, Disposition::Quarantine),
+    ] {
+        let message = format!("{HEADER}\r\n{body}\r\n");
+        let case = Case { envelope: &envelope, message: message.as_bytes(), policy: &policy(settings) };
+        let findings = Findings { unchecked: Some(unchecked), ..Findings::default() };
+        let judgement = judge(&case, &findings, accepted, &Senders::default(), classifier(), NOW);
+        let verdict = &judgement.verdict;
+        assert_eq!((verdict.message.classification, verdict.disposition), (classification, disposition));
+        let reply = judgement.reply().to_string();
+        if classification == C::Unchecked {
+            assert!(reply.starts_with("550 5.7.1 Blocked: could not be checked, ref "), "{reply}");
+            assert!(!classification.is_abuse());
+        }
+        assert_eq!(reply.starts_with("250"), disposition == Disposition::Hold);
+    }
 }
 
 fn locked(identity: Option<&str>) -> Senders {

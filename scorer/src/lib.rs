@@ -6,7 +6,7 @@
 //! whether it is only passed on, `state` whether its sender is locked, and `decision` what follows from all that (`recompute`: what
 //! would follow from what a stored verdict says, under another policy);
 //! `locks` says whether its sender now is, `outputs` writes what follows, `batch` commits it. `commands` is what people ask for, `timers` what time brings, `holds` what waits
-//! for a limit,
+//! for a limit, `rechecks` what waits for an engine,
 //! `replay` how a partition's state comes back after a restart or a move.
 //! `feedback` is what becomes of the recipients: it comes back from `attempts`, and counts for limits and symbols (`bounces`).
 //! `learner` corrects the content classifier by what people release and confirm.
@@ -20,6 +20,7 @@ mod holds;
 mod intake;
 mod learner;
 mod outputs;
+mod rechecks;
 mod replay;
 mod timers;
 

@@ -6,6 +6,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::outside::engines::EngineMetrics;
+
 type Label = [(&'static str, &'static str); 1];
 
 /// The metrics of every member of one process; clones share them.
@@ -24,6 +26,8 @@ pub struct Metrics {
     pub(crate) identities_without_row: Counter,
     pub(crate) automatic_locks: Counter,
     pub(crate) held: Counter,
+    /// Of the engines of others.
+    pub engines: EngineMetrics,
     pub(crate) partitions: Gauge,
     pub(crate) judge_seconds: Histogram,
     pub(crate) commit_seconds: Histogram,
@@ -49,6 +53,7 @@ impl Metrics {
             identities_without_row: Counter::default(),
             automatic_locks: Counter::default(),
             held: Counter::default(),
+            engines: EngineMetrics::default(),
             partitions: Gauge::default(),
             judge_seconds: Histogram::new(judge_buckets),
             commit_seconds: Histogram::new(commit_buckets),
@@ -76,6 +81,19 @@ impl Metrics {
         register.add("automatic_locks", "Senders locked by policy", &metrics.automatic_locks);
         register.add("held", "Messages held because a limit was reached", &metrics.held);
         register.add("partitions", "Partitions owned", &metrics.partitions);
+        let engines = &metrics.engines;
+        register.add("engine_seconds", "Time until an engine answered, or was given up", &engines.seconds);
+        register.add(
+            "engine_failures",
+            "Messages that an engine which was asked said nothing of",
+            &engines.failed,
+        );
+        register.add(
+            "engine_not_asked",
+            "Messages that an engine was not asked about, by why",
+            &engines.not_asked,
+        );
+        register.add("engine_down", "1 while an engine is left alone because it failed", &engines.open);
         register.add("judge_seconds", "Time to judge one message", &metrics.judge_seconds);
         register.add("commit_seconds", "Time to commit one batch", &metrics.commit_seconds);
         metrics

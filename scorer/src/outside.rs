@@ -4,6 +4,7 @@
 pub mod alignment;
 pub mod dns;
 pub mod dns_lists;
+pub mod engines;
 mod memory;
 mod names;
 mod pause;
@@ -12,6 +13,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use schemas::verdict::{Classification, Symbol};
@@ -21,6 +23,8 @@ use self::alignment::Alignment;
 use self::dns_lists::DnsLists;
 use crate::judge::Case;
 
+use engines::Engines;
+
 /// Whom to ask. By default nobody.
 #[derive(Clone, Debug)]
 pub struct Outside {
@@ -28,12 +32,18 @@ pub struct Outside {
     pub deadline: Duration,
     pub dns_lists: Option<Arc<DnsLists>>,
     pub alignment: Option<Arc<Alignment>>,
+    pub engines: Engines,
 }
 
 impl Default for Outside {
     fn default() -> Self {
         // Half of the time that a session waits for its verdict by default.
-        Outside { deadline: Duration::from_millis(2500), dns_lists: None, alignment: None }
+        Outside {
+            deadline: Duration::from_millis(2500),
+            dns_lists: None,
+            alignment: None,
+            engines: Engines::default(),
+        }
     }
 }
 
@@ -44,24 +54,45 @@ pub struct Findings {
     pub is_virus: bool,
     /// What a check of [`ASKED`](crate::checks::ASKED) found; what it means is for the policy to say.
     pub checks: Vec<(Classification, Symbol)>,
+    /// Somebody who must be asked has not said anything.
+    pub unchecked: Option<Unchecked>,
+}
+
+/// What becomes of a message that somebody who must be asked has said nothing of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unchecked {
+    /// It is asked about again later.
+    Later,
+    /// It goes nowhere.
+    Blocks,
+}
+
+impl Findings {
+    /// Takes up what somebody else said.
+    pub fn add(&mut self, others: Findings) {
+        self.symbols.extend(others.symbols);
+        self.checks.extend(others.checks);
+        self.is_virus |= others.is_virus;
+        self.unchecked = self.unchecked.max(others.unchecked);
+    }
 }
 
 impl Outside {
     /// `true` when there is nobody to ask.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.dns_lists.is_none() && self.alignment.is_none()
+        self.dns_lists.is_none() && self.alignment.is_none() && self.engines.is_empty()
     }
 
-    /// Asks about all of them at once; the answers stand in their order.
-    pub async fn ask(&self, cases: &[Case<'_>]) -> Vec<Findings> {
+    /// Asks about all of them at once; the answers stand in their order. With each case, its message as it is shared.
+    pub async fn ask(&self, cases: &[(Case<'_>, Bytes)]) -> Vec<Findings> {
         if self.is_empty() {
             return vec![Findings::default(); cases.len()];
         }
-        join_all(cases.iter().map(|case| async {
+        join_all(cases.iter().map(|(case, message)| async move {
             // What others answer may be anything. A defect in reading it costs this message their opinion, not the
             // partition its scorer.
-            AssertUnwindSafe(self.ask_about(case)).catch_unwind().await.unwrap_or_else(|_| {
+            AssertUnwindSafe(self.ask_about(case, message)).catch_unwind().await.unwrap_or_else(|_| {
                 tracing::error!(message.id = %case.envelope.id, "a defect of the scorer: judged without what others say");
                 Findings::default()
             })
@@ -69,7 +100,7 @@ impl Outside {
         .await
     }
 
-    async fn ask_about(&self, case: &Case<'_>) -> Findings {
+    async fn ask_about(&self, case: &Case<'_>, message: &Bytes) -> Findings {
         let until = Instant::now() + self.deadline;
         let listed = async {
             match &self.dns_lists {
@@ -83,12 +114,11 @@ impl Outside {
                 None => alignment::Found::default(),
             }
         };
-        let (listed, aligned) = tokio::join!(listed, aligned);
-        let checks = listed.into_iter().map(|symbol| (Classification::ListedHost, symbol));
-        Findings {
-            checks: checks.chain(aligned.dmarc.map(|symbol| (Classification::Dmarc, symbol))).collect(),
-            symbols: aligned.spf.into_iter().collect(),
-            is_virus: false,
-        }
+        let engines = self.engines.ask(case.envelope, message, self.deadline);
+        let (listed, aligned, mut findings) = tokio::join!(listed, aligned, engines);
+        findings.checks.extend(listed.into_iter().map(|symbol| (Classification::ListedHost, symbol)));
+        findings.checks.extend(aligned.dmarc.map(|symbol| (Classification::Dmarc, symbol)));
+        findings.symbols.extend(aligned.spf);
+        findings
     }
 }

@@ -14,7 +14,7 @@ use crate::evidence;
 use crate::facts::Facts;
 use crate::forwarded;
 use crate::judge::{Case, judge};
-use crate::outside::Findings;
+use crate::outside::{Findings, Unchecked};
 use crate::policy::Policy;
 use crate::state::Senders;
 
@@ -101,6 +101,7 @@ pub fn decide_again(verdict: &Verdict, policy: &Policy) -> Again {
                 found: &found,
                 content: &content,
                 points: basis.of_model(),
+                unchecked: unchecked(verdict),
             };
             let decision = decision::decide(&grounds, policy);
             if *decided.get_or_insert(decision) != decision {
@@ -130,6 +131,7 @@ pub fn judge_again(
         checks: asked(verdict, &basis).collect(),
         symbols: before_weighing(verdict, &basis).filter(|symbol| !known(symbol)).collect(),
         is_virus: verdict.message.classification == C::Virus && !has(verdict, content::VIRUS_TEST),
+        unchecked: unchecked(verdict),
     };
     let case = Case { envelope, message, policy };
     let judged = judge(&case, &findings, verdict.accepted, &Senders::default(), classifier, verdict.at);
@@ -138,6 +140,11 @@ pub fn judge_again(
         return Decision::of(C::LockedSender, Disposition::Quarantine);
     }
     decision
+}
+
+/// What somebody who must be asked said nothing of stays unchecked.
+fn unchecked(verdict: &Verdict) -> Option<Unchecked> {
+    (verdict.message.classification == Classification::Unchecked).then_some(Unchecked::Blocks)
 }
 
 fn has(verdict: &Verdict, name: &str) -> bool {

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::classifier::Classifier;
 use crate::outside::Outside;
 use crate::policy::Policies;
+use crate::rechecks::Rechecks;
 use crate::state::PartitionState;
 use crate::{Error, Metrics, learner, replay};
 
@@ -100,6 +101,7 @@ pub async fn run(
             attempts_unsaid: 0,
             attempts_left: false,
             next_sweep: Timestamp::default(),
+            rechecks: Rechecks::default(),
             shutdown: shutdown.clone(),
         };
         members.spawn(member.run());
@@ -139,6 +141,8 @@ pub struct Member {
     pub attempts_left: bool,
     /// When rows that may leave are next looked for.
     pub next_sweep: Timestamp,
+    /// Which messages are asked about again next, and when.
+    pub rechecks: Rechecks,
     pub shutdown: CancellationToken,
 }
 

@@ -45,6 +45,7 @@ impl Member {
             }
             self.commit(consumer, batch).await?;
         }
+        self.check_again(consumer, now).await?;
         if sweep { self.renew_holds(consumer, now).await } else { Ok(()) }
     }
 }

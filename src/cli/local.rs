@@ -51,7 +51,7 @@ pub(super) struct CheckArguments {
     node: Node,
 }
 
-pub(super) fn check(arguments: &CheckArguments) -> anyhow::Result<()> {
+pub(super) async fn check(arguments: &CheckArguments) -> anyhow::Result<()> {
     let config = Config::load(&arguments.node.config)?;
     if let Some(tls) = &config.tls {
         ingress::tls::Certificate::load(tls)?;
@@ -89,6 +89,14 @@ pub(super) fn check(arguments: &CheckArguments) -> anyhow::Result<()> {
     }
     for listener in &config.listeners {
         println!("  takes mail at {} ({:?})", listener.bind, listener.tls);
+    }
+    for engine in &config.engines {
+        // It may be started later, and what happens until then is configured: no reason to call the file bad.
+        let answers = match engine.ping().await {
+            Ok(()) => "it answers".to_owned(),
+            Err(why) => format!("it does NOT answer: {why}"),
+        };
+        println!("  asks {} at {}: {answers}", engine.kind(), engine.address());
     }
     Ok(())
 }

@@ -84,7 +84,7 @@ enum Verb {
     Lane(lane::LaneArguments),
     /// See, release, confirm or remove what was held back.
     Quarantine(quarantine::QuarantineArguments),
-    /// What waits for a limit of its user; `quarantine release` and `quarantine remove` take these ids, too.
+    /// What waits for a limit of its user, or for an engine that is down; `quarantine release` and `quarantine remove` take these ids, too.
     Held(senders::HeldArguments),
     /// Lock an outgoing user or one of its identities.
     Lock(senders::LockArguments),
@@ -141,7 +141,7 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
     match verb {
         Verb::Demo(arguments) => return Box::pin(crate::demo::run(arguments)).await,
         Verb::Run(arguments) => Box::pin(local::run(arguments)).await?,
-        Verb::Check(arguments) => local::check(&arguments)?,
+        Verb::Check(arguments) => local::check(&arguments).await?,
         Verb::Apply(arguments) => settings::apply(arguments).await?,
         Verb::Settings(arguments) => settings::show(arguments).await?,
         Verb::Dkim(arguments) => settings::dkim(arguments).await?,

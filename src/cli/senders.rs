@@ -161,7 +161,7 @@ pub(super) async fn held(arguments: HeldArguments) -> anyhow::Result<()> {
     if arguments.output.json {
         return ask::print_json(&answer);
     }
-    let mut table = Table::new(&["ID", "SINCE (UTC)", "USER", "IDENTITY", "RECIPIENTS", "LIMIT"]);
+    let mut table = Table::new(&["ID", "SINCE (UTC)", "USER", "IDENTITY", "RECIPIENTS", "WHY"]);
     for row in &answer.rows {
         table.row(vec![
             row.message.id.to_string(),
@@ -173,6 +173,6 @@ pub(super) async fn held(arguments: HeldArguments) -> anyhow::Result<()> {
         ]);
     }
     print!("{table}");
-    println!("\n{} wait for a limit.", answer.total);
+    println!("\n{} wait.", answer.total);
     Ok(())
 }

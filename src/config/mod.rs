@@ -1,5 +1,6 @@
 //! The static configuration of a node: `mailweir.toml`, read, checked as a whole, and turned into what each worker takes.
 
+mod engines;
 mod log;
 mod problem;
 mod raw;
@@ -35,6 +36,8 @@ pub struct Config {
     pub model: Option<PathBuf>,
     pub dns_lists: Vec<DnsList>,
     pub alignment: Alignment,
+    /// Asked about each message, beside what Mailweir itself finds.
+    pub engines: Vec<::scorer::outside::engines::EngineConfig>,
     pub delivery: Delivery,
     pub abuse_address: Option<Mailbox>,
     pub report_from: Mailbox,

@@ -1,5 +1,6 @@
 //! `mailweir.toml` as it is written: every key optional or plain text, unknown keys refused.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -87,6 +88,9 @@ pub(super) struct Scorer {
     pub model: Option<PathBuf>,
     pub dns_list: Vec<DnsList>,
     pub alignment: Alignment,
+    pub rspamd: Option<Rspamd>,
+    pub spamassassin: Option<Engine>,
+    pub clamav: Option<Engine>,
 }
 
 #[derive(Default, Deserialize)]
@@ -113,6 +117,31 @@ impl std::fmt::Debug for DnsList {
 pub(super) struct Alignment {
     pub enabled: Option<bool>,
     pub addresses: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Rspamd {
+    pub url: String,
+    pub password_file: Option<PathBuf>,
+    pub max_connections: Option<usize>,
+    pub max_message_bytes: Option<usize>,
+    pub when_down: Option<String>,
+    pub weight: Option<f32>,
+    #[serde(default)]
+    pub weights: BTreeMap<String, f32>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Engine {
+    pub address: String,
+    pub max_connections: Option<usize>,
+    pub max_message_bytes: Option<usize>,
+    pub when_down: Option<String>,
+    pub weight: Option<f32>,
+    #[serde(default)]
+    pub weights: BTreeMap<String, f32>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -209,6 +238,14 @@ pub(super) fn known_keys() -> &'static [&'static str] {
         "alignment",
         "enabled",
         "addresses",
+        "rspamd",
+        "spamassassin",
+        "clamav",
+        "url",
+        "address",
+        "max_message_bytes",
+        "when_down",
+        "weights",
         "relay_host",
         "dns_servers",
         "smtp_port",

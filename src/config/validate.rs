@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use schemas::{Domain, Mailbox};
 
-use super::{Config, Delivery, LogFormat, Problem, log, raw, scorer, statistics};
+use super::{Config, Delivery, LogFormat, Problem, engines, log, raw, scorer, statistics};
 
 /// Collects problems while the rest is still checked.
 pub(super) struct Checker {
@@ -123,6 +123,7 @@ pub(super) fn validate(file: raw::File) -> Result<Config, Vec<Problem>> {
     let listeners = listeners(&mut check, &file.ingress.listener, tls.is_some(), may_go_without);
     let engine = log::engine(&mut check, file.log);
     let delivery = delivery(&mut check, file.delivery);
+    let engines = engines::engines(&mut check, &file.scorer);
     let dns_lists = scorer::dns_lists(&mut check, file.scorer.dns_list);
     let alignment = scorer::alignment(&mut check, &file.scorer.alignment);
     let abuse_address =
@@ -166,6 +167,7 @@ pub(super) fn validate(file: raw::File) -> Result<Config, Vec<Problem>> {
         model: file.scorer.model,
         dns_lists,
         alignment,
+        engines,
         delivery,
         abuse_address,
         report_from,

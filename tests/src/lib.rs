@@ -6,6 +6,7 @@ pub mod clickhouse;
 pub mod cluster;
 pub mod compose;
 pub mod dns;
+pub mod engines;
 pub mod exim;
 pub mod hostile;
 pub mod kafka;

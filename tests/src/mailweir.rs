@@ -23,7 +23,7 @@ pub struct Mailweir {
 pub struct Setup<'a> {
     /// Lines of `[delivery]`.
     pub delivery: String,
-    /// Lines of `[scorer]`.
+    /// Lines of `[scorer]`, and tables of `[scorer.*]`.
     pub scorer: String,
     /// Lines of `[ingress]`.
     pub ingress: String,

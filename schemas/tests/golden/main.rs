@@ -174,7 +174,8 @@ fn senders() {
 
 #[test]
 fn holds() {
-    check("holds", |_: &HoldRow| vec!["hold"], &["hold"]);
+    let kind = |row: &HoldRow| vec![if row.unchecked { "engine" } else { "limit" }];
+    check("holds", kind, &["limit", "engine"]);
 }
 
 #[test]
@@ -277,8 +278,10 @@ fn classification_codes() {
     let read = |name: &str| -> Vec<String> {
         serde_json::from_slice(&std::fs::read(directory().join(name)).unwrap()).unwrap()
     };
-    let codes = [read("classification_codes.json"), read("classification_codes_2.json")].concat();
-    assert!(codes.len() >= 32);
+    let files =
+        ["classification_codes.json", "classification_codes_2.json", "classification_codes_engines.json"];
+    let codes = files.map(read).concat();
+    assert!(codes.len() >= 33);
     for code in codes {
         let read: Classification = serde_json::from_value(code.as_str().into()).unwrap();
         assert_eq!((read.code(), read == Classification::Unknown), (code.as_str(), false));

@@ -421,6 +421,7 @@ fn state(out: &mut Vec<(String, Value)>) {
         recipient_hashes: Hashes::default(),
         since: AT,
         why: "5 of 5 messages per hour".into(),
+        unchecked: false,
         score: 0.1,
         symbols: vec![Symbol { name: "DATE_OFF".into(), weight: 0.1, evidence: String::new() }],
         remove_fields: vec![RemoveField { name: "X-Account".into(), index: 0 }],
@@ -428,6 +429,8 @@ fn state(out: &mut Vec<(String, Value)>) {
         stored_at: AT,
     };
     put(out, "holds/hold", &hold);
+    let unchecked = HoldRow { why: "Rspamd: no answer in time".into(), unchecked: true, ..hold.clone() };
+    put(out, "holds/hold_unchecked", &unchecked);
     put(out, "holds/hold_with_recipients", &HoldRow { recipient_hashes: hashes, ..hold });
     histories(out);
 }

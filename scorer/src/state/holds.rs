@@ -1,4 +1,4 @@
-//! Messages that wait for a limit, by user and age.
+//! Messages that wait for a limit or for an engine, by user and age.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -34,6 +34,17 @@ impl Holds {
     #[must_use]
     pub fn len_of(&self, user: &UserId) -> usize {
         self.by_user.get(user).map_or(0, BTreeMap::len)
+    }
+
+    /// How many messages of a user wait for a limit.
+    #[must_use]
+    pub fn over_limit_of(&self, user: &UserId) -> usize {
+        self.by_user.get(user).map_or(0, |rows| rows.values().filter(|row| !row.unchecked).count())
+    }
+
+    /// Everything that waits for an engine.
+    pub fn unchecked(&self) -> impl Iterator<Item = &HoldRow> {
+        self.by_user.values().flat_map(BTreeMap::values).filter(|row| row.unchecked)
     }
 
     /// Each user with what waits, oldest first.

@@ -5,6 +5,8 @@
 #[path = "../../../eventlog/tests/faulty/mod.rs"]
 mod faulty;
 mod feedback;
+
+mod engines;
 mod site;
 
 mod behaviour;

@@ -16,6 +16,7 @@ use schemas::senders::{HoldRow, SenderRow};
 use schemas::settings::{AutomaticLock, Limits, Setting, UserSettings};
 use schemas::verdict::{Classification, Identity, Judged, Verdict, VerdictEvent};
 use schemas::{Domain, Envelope, Mailbox, MessageId, Position, ReversePath, Timestamp, Topic, UserId, spool};
+use scorer::outside::Outside;
 use scorer::{Config, Metrics};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -112,6 +113,10 @@ impl Site {
         tokio::time::timeout(PATIENCE, all).await.expect("holds");
     }
 
+    pub fn clock_now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     pub async fn enforce_retention(&self) {
         self.embedded.enforce_retention().await.unwrap();
     }
@@ -130,10 +135,16 @@ impl Site {
     }
 
     pub fn start_on(&self, log: Log, slots: usize) -> Scorer {
+        self.start_asking(log, slots, Outside::default())
+    }
+
+    /// One that asks others.
+    pub fn start_asking(&self, log: Log, slots: usize, outside: Outside) -> Scorer {
         let shutdown = CancellationToken::new();
         let settings = eventlog::view::settings(Arc::clone(&log), shutdown.clone());
         let classifier = Arc::new(scorer::Classifier::shipped().unwrap());
-        let config = Config { slots, batch: 16, ..Config::new("node1", classifier) };
+        let config =
+            Config { slots, batch: 16, outside: Arc::new(outside), ..Config::new("node1", classifier) };
         let mut registry = Registry::default();
         let metrics = Metrics::new(&mut registry);
         let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
