@@ -134,6 +134,18 @@ impl Kind {
         }
     }
 
+    /// Sets it.
+    pub fn set(self, limits: &mut Limits, limit: u64) {
+        let field = match self {
+            Kind::MessagesPerMonth => &mut limits.messages_per_month,
+            Kind::MessagesPerDay => &mut limits.messages_per_day,
+            Kind::RecipientsPerDay => &mut limits.recipients_per_day,
+            Kind::MessagesPerHour => &mut limits.messages_per_hour,
+            Kind::MessagesPerMinute => &mut limits.messages_per_minute,
+        };
+        *field = Some(limit);
+    }
+
     /// What a message counts.
     #[must_use]
     pub fn cost(self, recipients: u64) -> u64 {
