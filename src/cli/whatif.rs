@@ -42,7 +42,7 @@ pub(super) struct WhatIfArguments {
     #[arg(long, default_value = "7d")]
     since: String,
     /// Messages named for each user, the blocked ones first.
-    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=1000))]
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=100))]
     examples: u64,
     /// Judge every message again that is still in the log, and no other.
     #[arg(long)]

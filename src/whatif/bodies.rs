@@ -2,6 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use base64::Engine as _;
 use control::message::{self, StoredMessage};
@@ -15,6 +16,9 @@ use scorer::policy::Policy;
 use scorer::recompute;
 
 use super::fold::Found;
+
+/// After this time, which is longer than `accepted` is kept, a message is gone that is not in quarantine.
+const KEPT: Duration = Duration::from_secs(3 * 24 * 3600);
 
 /// Reads messages, so many and no more.
 pub struct Bodies {
@@ -55,6 +59,9 @@ impl Bodies {
         policy: &Policy,
         otherwise: Found,
     ) -> Result<Found, Error> {
+        if !may_be_kept(context, verdict) {
+            return Ok(otherwise);
+        }
         if self.left == 0 {
             return Ok(Found::NotRead);
         }
@@ -74,6 +81,12 @@ impl Bodies {
             }
         }
     }
+}
+
+/// Whether it is worth looking for.
+fn may_be_kept(context: &Context, verdict: &Verdict) -> bool {
+    let age = context.clock.now().since(verdict.message.accepted_at);
+    age < KEPT || context.quarantine.read().get(verdict.message.id).is_some()
 }
 
 /// The message of a verdict: where it was accepted, or in quarantine; none when it is gone.

@@ -44,6 +44,8 @@ pub struct Fold {
     totals: Totals,
     users: HashMap<UserId, User>,
     rows: Vec<UserRow>,
+    /// Rows that are not kept.
+    left_out: usize,
     suggestions: Vec<Suggestion>,
 }
 
@@ -64,6 +66,7 @@ impl Fold {
             totals: Totals::default(),
             users: HashMap::new(),
             rows: Vec::new(),
+            left_out: 0,
             suggestions: Vec::new(),
         }
     }
@@ -134,23 +137,23 @@ impl Fold {
                 self.rows.push(user.row);
             }
         }
-    }
-
-    /// Totals; rows, most blocked first, and how many were left out; suggestions, who sends most first.
-    #[must_use]
-    pub fn end(mut self) -> (Totals, Vec<UserRow>, usize, Option<Vec<Suggestion>>) {
-        self.end_of_partition();
         let order = |row: &UserRow| {
             let blocked: u64 = row.changes.newly_blocked.values().sum();
             let passed: u64 = row.changes.newly_passed.values().sum();
             std::cmp::Reverse((blocked, passed, row.over_limit, row.messages))
         };
         self.rows.sort_by(|a, b| order(a).cmp(&order(b)).then_with(|| a.user.cmp(&b.user)));
-        let left_out = self.rows.len().saturating_sub(MAX_USERS);
+        self.left_out += self.rows.len().saturating_sub(MAX_USERS);
         self.rows.truncate(MAX_USERS);
+    }
+
+    /// Totals; rows, most blocked first, and how many were left out; suggestions, who sends most first.
+    #[must_use]
+    pub fn end(mut self) -> (Totals, Vec<UserRow>, usize, Option<Vec<Suggestion>>) {
+        self.end_of_partition();
         self.suggestions.sort_by(|a, b| (b.messages, &a.user).cmp(&(a.messages, &b.user)));
         let suggestions = self.scope.suggest.then_some(self.suggestions);
-        (self.totals, self.rows, left_out, suggestions)
+        (self.totals, self.rows, self.left_out, suggestions)
     }
 }
 
@@ -291,6 +294,21 @@ mod tests {
         let kinds: Vec<_> = rows[0].examples.iter().map(|example| example.would_be).collect();
         assert_eq!(kinds, [C::Spam, C::BlockedSender], "the suspect one made room");
         assert_eq!(suggestions.unwrap().len(), 3);
+    }
+
+    #[test]
+    fn users_are_bounded_and_the_most_blocked_stay() {
+        let mut fold = Fold::new(scope());
+        for number in 0..MAX_USERS + 3 {
+            let class = if number == MAX_USERS + 1 { C::Spam } else { C::Suspect };
+            fold.take(&verdict(&format!("u{number}"), 0, C::Clean), &policy("{}"), decided(class));
+            if number % 400 == 0 {
+                fold.end_of_partition();
+            }
+        }
+        let (totals, rows, left_out, _) = fold.end();
+        assert_eq!((rows.len(), left_out, totals.messages), (MAX_USERS, 3, MAX_USERS as u64 + 3));
+        assert_eq!(rows[0].user.0, format!("u{}", MAX_USERS + 1));
     }
 
     #[test]

@@ -8,13 +8,16 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::Duration;
 
-use eventlog::{Clock, SystemClock};
+use eventlog::{Clock, ManualClock, NewRecord, SystemClock};
 use mailweir::config::Config;
 use mailweir::pipeline::{self, Pipeline};
+use mailweir::socket::Client;
+use mailweir::whatif::answer::{Answer, Request};
 use mailweir_tests::mailweir::Mailweir;
 use mailweir_tests::sink::Sink;
 use mailweir_tests::smtp;
-use schemas::Topic;
+use schemas::verdict::{Verdict, VerdictEvent};
+use schemas::{Timestamp, Topic};
 use serde_json::Value;
 
 const GTUBE: &str = "XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X";
@@ -30,6 +33,10 @@ struct Node {
 
 impl Node {
     async fn start() -> Self {
+        Self::start_with(Arc::new(SystemClock)).await
+    }
+
+    async fn start_with(clock: Arc<dyn Clock>) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let sink = Sink::start();
         let text = format!(
@@ -41,7 +48,6 @@ impl Node {
         let path = directory.path().join("mailweir.toml");
         std::fs::write(&path, text).expect("the configuration");
         let config = Config::load(&path).expect("a good configuration");
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let roles = mailweir::roles::Roles::all();
         let pipeline = pipeline::start(&config, roles, clock).await.expect("it starts");
         Node { directory, pipeline, sink }
@@ -276,4 +282,79 @@ async fn where_a_verdict_does_not_say_enough_the_message_is_asked() {
     assert_eq!(node.command(&["whatif"]).await.status.code(), Some(1), "nothing to try");
     assert_eq!(node.command(&["whatif", "--model", "x"]).await.status.code(), Some(2));
     node.pipeline.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_sent_before_counts_and_what_an_older_version_wrote_is_told() {
+    let start = SystemClock.now();
+    let clock = ManualClock::starting_at(start);
+    let node = Node::start_with(Arc::new(clock.clone())).await;
+    let file =
+        node.file("now.toml", &settings("", "limits = { messages_per_hour = 3 }\nover_limit = \"hold\""));
+    node.ask(&["apply", "--yes", &file]).await;
+    let letters: Vec<Mail> = mail().into_iter().filter(|mail| mail.server == TWO).collect();
+    let minutes = |n: u64| Duration::from_secs(60 * n);
+    for letter in &letters[..2] {
+        node.send(letter).await;
+    }
+    clock.advance(minutes(30));
+    node.send(&letters[2]).await;
+    let told = |since: Timestamp| {
+        let node = &node;
+        let text = settings("", "limits = { messages_per_hour = 2 }");
+        async move {
+            let request = Request {
+                policy: Some(control::api::SettingsFile { text, ..Default::default() }),
+                since,
+                examples: 5,
+                rescore: false,
+                model: None,
+                max_bodies: 10,
+                suggest: false,
+            };
+            let client = Client::new(node.directory.path().join("data/control.sock"), "test".into());
+            let answer: Answer = client.post("/v1/whatif", &request).await.expect("an answer");
+            answer.totals
+        }
+    };
+    let totals = told(start.plus(minutes(20))).await;
+    assert_eq!((totals.messages, totals.over_limit), (1, 1), "two were sent in the half hour before");
+    assert_eq!(told(start.minus(minutes(1))).await.messages, 3);
+
+    let judged = judged(&node).await;
+    let counted: Vec<_> =
+        judged.iter().map(|verdict| verdict.basis.as_ref().expect("a basis").limits.clone()).collect();
+    let of_hour = |count| BTreeMap::from([("messages_per_hour".to_owned(), (count, 3))]);
+    assert_eq!(counted, [of_hour(0), of_hour(1), of_hour(2)]);
+
+    let mut old = Verdict { basis: None, ..judged[0].clone() };
+    old.accepted.offset = 1 << 40;
+    let value = serde_json::to_vec(&VerdictEvent::Judged(old)).expect("JSON");
+    let record = NewRecord::new(Topic::Verdicts, "127.0.0.3/32", "old", value);
+    node.pipeline.log().append(vec![record]).await.expect("appended");
+    let totals = told(start.minus(minutes(1))).await;
+    assert_eq!((totals.messages, totals.too_old, totals.recomputed), (4, 1, 3));
+    assert_eq!(totals.over_limit, 2, "it counts all the same");
+    let text = node.ask(&["whatif", "--policy", &file]).await;
+    assert!(text.contains("1 verdicts are too old to be recomputed"), "{text}");
+    node.pipeline.stop().await;
+}
+
+/// The verdicts in the log, in their order.
+async fn judged(node: &Node) -> Vec<Verdict> {
+    let log = node.pipeline.log();
+    let mut verdicts = Vec::new();
+    let mut table = log.table(Topic::Verdicts, None).await.expect("the topic");
+    loop {
+        for event in table.next(100).await.expect("records") {
+            let record = match event {
+                eventlog::TableEvent::CaughtUp => return verdicts,
+                eventlog::TableEvent::Row(record) => record,
+            };
+            let event = serde_json::from_slice(&record.value.expect("a value")).expect("an event");
+            if let VerdictEvent::Judged(verdict) = event {
+                verdicts.push(verdict);
+            }
+        }
+    }
 }
