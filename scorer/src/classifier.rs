@@ -17,6 +17,7 @@ pub mod training;
 pub mod words;
 
 use crate::facts::Facts;
+use explain::Explanation;
 use lexicon::Lexicon;
 use model::{Model, ModelError};
 use schemas::models::Delta;
@@ -66,9 +67,9 @@ impl Classifier {
         self.model.card.calibration.probability(self.model.sum(&features))
     }
 
-    /// What spoke most for spam, and what against it, for a person.
+    /// What spoke for spam and what against it, for a person.
     #[must_use]
-    pub fn explanation(&self, facts: &Facts<'_>) -> String {
+    pub fn explanation(&self, facts: &Facts<'_>) -> Explanation {
         explain::explanation(&self.model, &extract::features(facts, &self.lexicon, true))
     }
 

@@ -6,6 +6,7 @@ use schemas::settings::CheckMode;
 use schemas::verdict::{Classification, Symbol};
 
 use crate::classifier::Classifier;
+use crate::classifier::explain::Explanation;
 use crate::evidence;
 use crate::facts::Facts;
 use crate::mime::Encoding;
@@ -26,6 +27,9 @@ const CLASSIFIED: &str = "CONTENT";
 /// Of an encoded part, this much is looked at, in bytes.
 const MAX_DECODED_BYTES: usize = 256 * 1024;
 
+/// The symbol of what is after credentials.
+pub const PHISHING: &str = "PHISHING";
+
 /// What the content is found to be.
 #[derive(Debug, Default)]
 pub struct Content {
@@ -33,6 +37,8 @@ pub struct Content {
     pub is_virus: bool,
     /// The test string for spam filters is in it, and spam is blocked.
     pub is_test_spam: bool,
+    /// If it is spam, it is after credentials in somebody else's name.
+    pub is_phishing: bool,
 }
 
 #[must_use]
@@ -48,20 +54,25 @@ pub fn examine(facts: &Facts<'_>, policy: &Policy, classifier: &Classifier) -> C
             content.is_test_spam = mode == CheckMode::Block;
             content.symbols.push(evidence::symbol(SPAM_TEST, 1.0, "the test string for spam filters"));
         }
-        CheckMode::Count | CheckMode::Block => content.symbols.push(classify(facts, classifier)),
+        CheckMode::Count | CheckMode::Block => classify(facts, classifier, &mut content),
     }
     content
 }
 
 /// What the classifier says. Why it says so costs a second look at the message, and is asked only of what stands out.
-fn classify(facts: &Facts<'_>, classifier: &Classifier) -> Symbol {
+fn classify(facts: &Facts<'_>, classifier: &Classifier, content: &mut Content) {
     let probability = classifier.probability(facts) as f32;
-    let evidence = if probability >= classifier.suspect_threshold() {
+    let explanation = if probability >= classifier.suspect_threshold() {
         classifier.explanation(facts)
     } else {
-        String::new()
+        Explanation::default()
     };
-    evidence::symbol(CLASSIFIED, probability, &evidence)
+    content.symbols.push(evidence::symbol("CONTENT", probability, &explanation.text));
+    if let Some(why) = explanation.phishing {
+        content.is_phishing = true;
+        // It says what kind of spam it is; that it is spam has been weighed already.
+        content.symbols.push(evidence::symbol(PHISHING, 0.0, &why));
+    }
 }
 
 fn has_gtube(facts: &Facts<'_>) -> bool {
@@ -102,6 +113,25 @@ mod tests {
         assert_eq!(check(&format!("Subject: x\r\n\r\nabout {EICAR}\r\n")), (false, false));
         let encoded = "WEpTKkM0SkRCUUFETjEuTlNCTjMqMklETkVOKkdUVUJFLVNUQU5EQVJELUFOVEktVUJFLVRFU1Qt\r\nRU1BSUwqQy4zNFg=";
         assert_eq!(check(&format!("Content-Transfer-Encoding: base64\r\n\r\n{encoded}\r\n")), (true, false));
+    }
+
+    #[test]
+    fn who_asks_for_credentials_in_anothers_name_is_after_them() {
+        let envelope = envelope("a@b.example", &["c@d.example"]);
+        let found = |from: &str| {
+            let message = format!(
+                "From: {from}\r\nTo: c@d.example\r\nSubject: PayPal: your account has been limited\r\n\
+                 Content-Type: text/html\r\n\r\n<p>Dear customer, we noticed unusual activity. Your PayPal account has been \
+                 limited. Verify your account within 24 hours or it will be suspended.</p>\
+                 <a href=\"http://login.example-verify.xyz/a9f8\">Verify your account now</a>\r\n"
+            );
+            let content = examine(&Facts::of(&envelope, message.as_bytes()), &policy("{}"), classifier());
+            (content.is_phishing, content.symbols)
+        };
+        let (is_phishing, symbols) = found("PayPal Service <info@hacked-florist.example>");
+        assert!(is_phishing && symbols.iter().any(|s| s.name == PHISHING && s.weight == 0.0), "{symbols:?}");
+        assert!(symbols[0].weight > 0.9, "{symbols:?}");
+        assert!(!found("PayPal <service@paypal.com>").0, "by its owner");
     }
 
     #[test]

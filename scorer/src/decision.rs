@@ -60,7 +60,9 @@ fn by_the_strongest(grounds: &Grounds<'_>, policy: &Policy) -> Decision {
         return Decision::of(C::AllowListed, Release);
     }
     let by_content = ByContent::of(grounds, policy);
-    let spam = (by_content == ByContent::Spam).then_some(C::Spam);
+    // A test string is a test of the spam filter.
+    let kind = if content.is_phishing && !content.is_test_spam { C::Phishing } else { C::Spam };
+    let spam = (by_content == ByContent::Spam).then_some(kind);
     let blocked_as = (lists.blocked_sender.as_ref().map(|_| C::BlockedSender))
         .or(lists.blocked_recipient.as_ref().map(|_| C::BlockedRecipient))
         .or(found.blocked_as)
@@ -84,7 +86,7 @@ impl Decision {
     /// The message is not of whoever sends it here: their spam is somebody else's.
     fn is_passed_on(&mut self) {
         for classification in std::iter::once(&mut self.classification).chain(&mut self.observed_as) {
-            if *classification == Classification::Spam {
+            if matches!(classification, Classification::Spam | Classification::Phishing) {
                 *classification = Classification::ForwardedSpam;
             }
         }

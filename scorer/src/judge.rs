@@ -12,7 +12,7 @@
 //! | 5 | sender on the allow list, or every recipient on it | `allow_listed` | release |
 //! | 6 | sender, or any recipient, on a block list | `blocked_sender`, `blocked_recipient` | quarantine (observed: release) |
 //! | 7 | a structure check in block mode | of the first in `checks::CHECKS` | quarantine (observed: release) |
-//! | 8 | score at or above the user's `spam_threshold` | `spam`; `forwarded_spam` when it is only passed on | quarantine (observed: release) |
+//! | 8 | score at or above the user's `spam_threshold` | `spam`; `phishing` when it is after credentials in somebody else's name; `forwarded_spam` when it is only passed on | quarantine (observed: release) |
 //! | 9 | score at or above the model's second point | `suspect` | release |
 //! | 10 | nothing of that | `clean` | release |
 //!

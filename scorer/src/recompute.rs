@@ -235,6 +235,7 @@ impl<'a> Stored<'a> {
             is_virus: self.verdict.message.classification == Classification::Virus,
             is_test_spam: mode == CheckMode::Block
                 && symbols.iter().any(|symbol| symbol.name == content::SPAM_TEST),
+            is_phishing: symbols.iter().any(|symbol| symbol.name == content::PHISHING),
             symbols,
         }
     }

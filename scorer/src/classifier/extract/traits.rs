@@ -4,6 +4,7 @@
 use super::body::HtmlFacts;
 use super::header::is_freemail;
 use super::link::{Targets, is_free_page, is_shortener};
+use crate::classifier::explain::IMPOSTOR;
 use crate::classifier::features::{Block, Features};
 use crate::classifier::lexicon::{Claim, Lexicon};
 use crate::classifier::links::{WebAddress, chosen_name, registered};
@@ -67,7 +68,7 @@ fn brands(parts: &Parts<'_>, lexicon: &Lexicon, features: &mut Features) -> bool
         }
     }
     if impostor && !by_owner {
-        features.fact(Block::Traits, "uses the name of somebody else");
+        features.fact(Block::Traits, IMPOSTOR);
     }
     impostor && !by_owner
 }
