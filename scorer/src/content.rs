@@ -18,7 +18,7 @@ const GTUBE: &str = concat!("XJS*C4JDBQADN1.NSBN3*2IDNEN*", "GTUBE-STANDARD-ANTI
 /// The test file of anti-malware scanners (EICAR); in two pieces, so that this file is no such file.
 const EICAR: &str = concat!("X5O!P%@AP[4\\PZX54(P^)7CC)7}$", "EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*");
 /// The symbols that come from here.
-pub const SYMBOLS: [&str; 3] = [VIRUS_TEST, SPAM_TEST, CLASSIFIED];
+pub const SYMBOLS: [&str; 4] = [VIRUS_TEST, SPAM_TEST, CLASSIFIED, PHISHING];
 /// That of the test file for virus scanners.
 pub const VIRUS_TEST: &str = "EICAR";
 /// That of the test string for spam filters.
@@ -67,7 +67,7 @@ fn classify(facts: &Facts<'_>, classifier: &Classifier, content: &mut Content) {
     } else {
         Explanation::default()
     };
-    content.symbols.push(evidence::symbol("CONTENT", probability, &explanation.text));
+    content.symbols.push(evidence::symbol(CLASSIFIED, probability, &explanation.text));
     if let Some(why) = explanation.phishing {
         content.is_phishing = true;
         // It says what kind of spam it is; that it is spam has been weighed already.
