@@ -1,7 +1,7 @@
 //! A log is moved to one with another count of partitions, interrupted at one write after the other, and what its readers find at
 //! the end is what they would have found on the old one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use bytes::Bytes;
 use eventlog::embedded::{EmbeddedConfig, EmbeddedLog};
 use eventlog::{Log, NewRecord, Polled, Record, SystemClock, TableEvent, bodies};
 use faulty::FaultyLog;
+use schemas::attempt::AttemptEvent;
 use schemas::commands::{Action, Command};
 use schemas::queue::{self, QueueEntry};
 use schemas::senders::{self, HoldRow};
@@ -21,6 +22,8 @@ use tempfile::TempDir;
 #[path = "../eventlog/tests/faulty/mod.rs"]
 mod faulty;
 
+/// What the scorer reads.
+const OF_SCORER: [Topic; 3] = [Topic::Accepted, Topic::Commands, Topic::Attempts];
 const NODE: &str = "node1";
 const USERS: usize = 9;
 
@@ -96,6 +99,13 @@ async fn command(log: &Log, name: &str, id: &str, number: usize) {
     let record =
         NewRecord::new(Topic::Commands, command.action.partition_key(), id.to_owned(), json(&command));
     log.append(vec![record]).await.expect("a command");
+}
+
+async fn attempt(log: &Log, number: usize, id: &str) {
+    let AttemptEvent::Attempt(mut attempt) = golden("attempts/tried") else { panic!("an attempt") };
+    attempt.message.user = user(number);
+    let key = format!("{id}{number}");
+    put(log, Topic::Attempts, user(number).as_str(), key, json(&AttemptEvent::Attempt(attempt))).await;
 }
 
 /// Puts a group behind everything that is there.
@@ -178,13 +188,14 @@ async fn fill(log: &Log) {
         let key = senders::hold_key(&user(number), held.id);
         put(log, Topic::Senders, user(number).as_str(), key, json(&row)).await;
         command(log, "lock", &format!("old{number}"), number).await;
+        attempt(log, number, "counted").await;
         verdict(log, &queued, position).await;
     }
     command(log, "queue_hold", "old-for-the-lane", 0).await;
     put(log, Topic::Settings, "domain/a.example", "domain/a.example", "{}").await;
     put(log, Topic::Changes, "domain/a.example", "domain/a.example", "{}").await;
     for (group, topics) in [
-        ("scorer", &[Topic::Accepted, Topic::Commands][..]),
+        ("scorer", &OF_SCORER[..]),
         ("lane-node1", &[Topic::Commands]),
         ("delivery", &[Topic::Released]),
         ("feedback", &[Topic::Verdicts]),
@@ -198,16 +209,18 @@ async fn fill(log: &Log) {
         let position = accept(log, &blocked).await;
         verdict(log, &blocked, position).await;
         command(log, "lock", &format!("new{number}"), number).await;
+        attempt(log, number, "new").await;
     }
     command(log, "queue_hold", "new-for-the-lane", 0).await;
 }
 
 async fn check(log: &Log) {
     let mut of_scorer = Vec::new();
-    let mut commands = Vec::new();
-    for record in unread(log, "scorer", &[Topic::Accepted, Topic::Commands]).await {
+    let (mut commands, mut attempts) = (Vec::new(), Vec::new());
+    for record in unread(log, "scorer", &OF_SCORER).await {
         match record.position.topic {
             Topic::Accepted => of_scorer.push(body(log, &record).await),
+            Topic::Attempts => attempts.push(String::from_utf8_lossy(&record.key).into_owned()),
             _ => commands.push(String::from_utf8_lossy(&record.key).into_owned()),
         }
     }
@@ -219,6 +232,11 @@ async fn check(log: &Log) {
     commands.retain(|id| id != "new-for-the-lane");
     commands.sort();
     assert_eq!(commands, expected, "only what was not carried out");
+    attempts.sort();
+    assert_eq!(attempts, expected, "only what was not counted");
+    let all = unread(log, "statistics", &[Topic::Attempts]).await;
+    let keys: BTreeSet<_> = all.iter().map(|record| record.key.clone()).collect();
+    assert_eq!(keys.len(), 2 * USERS, "all of the history");
 
     let for_lane = unread(log, "lane-node1", &[Topic::Commands]).await;
     let for_lane: Vec<_> = for_lane.iter().filter(|record| record.key.starts_with(b"new-for")).collect();

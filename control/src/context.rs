@@ -40,7 +40,7 @@ impl Config {
     pub fn new(node: impl Into<String>) -> Self {
         let node = node.into();
         let groups = vec![
-            ("scorer".into(), vec![Topic::Accepted, Topic::Commands]),
+            ("scorer".into(), vec![Topic::Accepted, Topic::Commands, Topic::Attempts]),
             ("delivery".into(), vec![Topic::Released]),
             (format!("lane-{node}"), vec![Topic::Commands]),
             ("reporter".into(), vec![Topic::Verdicts, Topic::Attempts]),

@@ -143,9 +143,13 @@ pub fn event(data: &[u8]) {
     again::<schemas::queue::QueueEntry>(data);
     again::<schemas::reply::Reply>(data);
     again::<schemas::senders::SenderRow>(data);
+    again::<schemas::history::Contacts>(data);
+    again::<schemas::history::Arrivals>(data);
+    again::<schemas::history::Text>(data);
     again::<schemas::session::SessionRefusals>(data);
     again::<schemas::settings::Change>(data);
     // These have fractions, whose text may change in the last digit.
+    reads::<schemas::history::Rates>(data);
     reads::<schemas::verdict::VerdictEvent>(data);
     reads::<schemas::verdict::Judged>(data);
     reads::<schemas::quarantine::QuarantineRow>(data);

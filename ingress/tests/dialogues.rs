@@ -12,12 +12,12 @@ use std::path::Path;
 
 use ingress::session::{Action, AuthResult, Options, Session, World};
 use schemas::envelope::Tls;
-use schemas::limits::Counters;
-use schemas::senders::{Lock, SenderRow, SendersView};
+use schemas::limits::{Asked, Counters, Hashes};
+use schemas::senders::{Lock, RecipientsRow, SenderRow, SendersView};
 use schemas::settings::{
     DomainSettings, HeldAction, Limits, OutgoingUser, Setting, SettingsView, UserAuth, UserSettings,
 };
-use schemas::{Domain, EnhancedCode, SmtpReply, Timestamp, UserId};
+use schemas::{Domain, EnhancedCode, Mailbox, SmtpReply, Timestamp, UserId};
 
 const NOW: Timestamp = Timestamp(1_795_512_600_000);
 
@@ -226,6 +226,11 @@ fn settings() -> SettingsView {
         over_limit: Some(over_limit),
         ..UserSettings::default()
     };
+    let of_recipients = |over_limit| UserSettings {
+        limits: Some(limits_of_recipients()),
+        over_limit: Some(over_limit),
+        ..UserSettings::default()
+    };
     let records = [
         Setting::Domain(DomainSettings {
             name: domain.clone(),
@@ -239,6 +244,9 @@ fn settings() -> SettingsView {
         user(ip("198.51.100.72/32"), limited(HeldAction::Reject)),
         user(ip("198.51.100.73/32"), limited(HeldAction::Hold)),
         user(ip("198.51.100.74/32"), limited(HeldAction::Defer)),
+        user(ip("198.51.100.75/32"), of_recipients(HeldAction::Defer)),
+        user(ip("198.51.100.76/32"), of_recipients(HeldAction::Reject)),
+        user(ip("198.51.100.77/32"), of_recipients(HeldAction::Defer)),
         user(password("shop@customer.example"), UserSettings::default()),
         user(
             password("large@customer.example"),
@@ -259,7 +267,23 @@ fn limits() -> Limits {
     Limits { messages_per_hour: Some(5), recipients_per_day: Some(8), ..Limits::default() }
 }
 
-/// 198.51.100.66/32 is locked, 198.51.100.71 to 73 have sent five messages just now, 74 has sent one to six recipients.
+/// Four different recipients a day, five who do not exist, ten percent of at least 20.
+fn limits_of_recipients() -> Limits {
+    Limits {
+        distinct_recipients_per_day: Some(4),
+        invalid_recipients_per_day: Some(5),
+        invalid_recipients_percent: Some(10),
+        invalid_recipients_min_sample: Some(20),
+        ..Limits::default()
+    }
+}
+
+fn to(recipients: u64) -> Asked {
+    Asked { recipients, ..Asked::default() }
+}
+
+/// 198.51.100.66/32 is locked, 198.51.100.71 to 73 have sent five messages just now, 74 has sent one to six recipients, 75
+/// wrote to three different ones, 76 to five who do not exist and 77 to three of 25.
 fn senders() -> SendersView {
     let lock = Lock { since: NOW, until: None, by: "abuse desk".into(), reason: "sends spam".into() };
     let row = |user: &str| SenderRow {
@@ -273,6 +297,7 @@ fn senders() -> SendersView {
         quarantined: 0,
         lock: None,
         counters: Counters::default(),
+        outcomes: schemas::outcomes::Outcomes::default(),
         held: 0,
         blocked_at: Vec::new(),
         blocked: Vec::new(),
@@ -282,13 +307,25 @@ fn senders() -> SendersView {
     let mut rows = vec![SenderRow { lock: Some(lock), ..row("198.51.100.66/32") }];
     for user in ["198.51.100.71/32", "198.51.100.72/32", "198.51.100.73/32"] {
         let mut row = row(user);
-        (0..5).for_each(|_| row.counters.count(NOW, 1, &limits()));
+        (0..5).for_each(|_| row.counters.count(NOW, &to(1), &limits()));
         rows.push(row);
     }
     let mut many = row("198.51.100.74/32");
-    many.counters.count(NOW, 6, &limits());
+    many.counters.count(NOW, &to(6), &limits());
     rows.push(many);
+    for (user, sent, invalid) in [("198.51.100.76/32", 200, 5), ("198.51.100.77/32", 25, 3)] {
+        let mut row = row(user);
+        row.counters.count(NOW, &to(sent), &limits_of_recipients());
+        row.counters.count_invalid(NOW, invalid, &limits_of_recipients());
+        rows.push(row);
+    }
     let mut view = SendersView::default();
+    let mut written_to = RecipientsRow::default();
+    let three = ["a@x.example", "b@x.example", "c@x.example"];
+    let three = three.map(|recipient| Mailbox::parse(recipient).expect("a mailbox"));
+    written_to.distinct.add(NOW, &Hashes::of(three.iter()));
+    let key = schemas::senders::recipients_key(&UserId("198.51.100.75/32".into()));
+    view.apply(&key, Some(&serde_json::to_vec(&written_to).expect("JSON"))).expect("a row");
     for row in rows {
         let key = schemas::senders::key(&row.user, None);
         view.apply(&key, Some(&serde_json::to_vec(&row).expect("JSON"))).expect("a row");

@@ -6,70 +6,19 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Timestamp;
 use crate::settings::Limits;
+use crate::{Mailbox, Timestamp};
 
-/// A window slides in steps of this part of itself: what it counts is never less than what was sent within it, and never
-/// more than what was sent within it and one step.
-const STEPS: i64 = 60;
+mod distinct;
+mod window;
 
-/// What was counted, by step; only steps with something, oldest first: step number and count.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Window(Vec<(i64, u64)>);
+pub use distinct::{Distinct, Hashes, hash};
+pub use window::Window;
 
-impl Window {
-    /// Counts `n` at a time. What the window has left behind by then is forgotten; a time before the newest step counts in
-    /// that: windows never slide backwards.
-    pub fn add(&mut self, at: Timestamp, n: u64, span: Duration) {
-        let newest = self.0.last().map_or(i64::MIN, |(step, _)| *step);
-        let step = step_of(at, span).max(newest);
-        self.0.retain(|(old, _)| *old >= step - STEPS);
-        match self.0.last_mut() {
-            Some((last, count)) if *last == step => *count += n,
-            _ => self.0.push((step, n)),
-        }
-    }
+/// A share of invalid recipients says nothing before so many were written to, unless the settings say otherwise.
+pub const DEFAULT_MIN_SAMPLE: u64 = 50;
 
-    /// What was counted within `span` before `now`.
-    #[must_use]
-    pub fn count(&self, now: Timestamp, span: Duration) -> u64 {
-        let newest = self.0.last().map_or(i64::MIN, |(step, _)| *step);
-        let first = step_of(now, span).max(newest) - STEPS;
-        self.0.iter().filter(|(step, _)| *step >= first).map(|(_, count)| count).sum()
-    }
-
-    /// When no more than `rest` will be left of what is counted now.
-    #[must_use]
-    pub fn down_to(&self, rest: u64, span: Duration) -> Timestamp {
-        let mut left: u64 = self.0.iter().map(|(_, count)| count).sum();
-        let mut at = Timestamp(0);
-        for (step, count) in &self.0 {
-            if left <= rest {
-                break;
-            }
-            left -= count;
-            at = Timestamp((step + STEPS + 1) * width(span));
-        }
-        at
-    }
-
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-/// Milliseconds of a step.
-fn width(span: Duration) -> i64 {
-    (i64::try_from(span.as_millis()).unwrap_or(i64::MAX) / STEPS).max(1)
-}
-
-fn step_of(at: Timestamp, span: Duration) -> i64 {
-    at.0.div_euclid(width(span))
-}
-
-/// The kinds of limit, in the order they are looked at: the one that frees last comes first.
+/// The kinds of limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     MessagesPerMonth,
@@ -77,24 +26,31 @@ pub enum Kind {
     RecipientsPerDay,
     MessagesPerHour,
     MessagesPerMinute,
+    /// Recipients of whom the receiver said that they do not exist.
+    InvalidRecipientsPerDay,
+    /// What share of the recipients these are.
+    InvalidRecipientsPercent,
+    DistinctRecipientsPerDay,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 5] = [
+    /// Those that have one window, and are over when it is full.
+    pub const WINDOWS: [Kind; 6] = [
         Kind::MessagesPerMonth,
         Kind::MessagesPerDay,
         Kind::RecipientsPerDay,
         Kind::MessagesPerHour,
         Kind::MessagesPerMinute,
+        Kind::InvalidRecipientsPerDay,
     ];
 
     #[must_use]
     pub fn span(self) -> Duration {
         Duration::from_secs(match self {
             Kind::MessagesPerMonth => 30 * 24 * 3600,
-            Kind::MessagesPerDay | Kind::RecipientsPerDay => 24 * 3600,
             Kind::MessagesPerHour => 3600,
             Kind::MessagesPerMinute => 60,
+            _ => 24 * 3600,
         })
     }
 
@@ -107,6 +63,9 @@ impl Kind {
             Kind::RecipientsPerDay => "recipients per day",
             Kind::MessagesPerHour => "messages per hour",
             Kind::MessagesPerMinute => "messages per minute",
+            Kind::InvalidRecipientsPerDay => "invalid recipients per day",
+            Kind::InvalidRecipientsPercent => "percent of invalid recipients per day",
+            Kind::DistinctRecipientsPerDay => "distinct recipients per day",
         }
     }
 
@@ -119,6 +78,9 @@ impl Kind {
             Kind::RecipientsPerDay => "recipients_per_day",
             Kind::MessagesPerHour => "messages_per_hour",
             Kind::MessagesPerMinute => "messages_per_minute",
+            Kind::InvalidRecipientsPerDay => "invalid_recipients_per_day",
+            Kind::InvalidRecipientsPercent => "invalid_recipients_percent",
+            Kind::DistinctRecipientsPerDay => "distinct_recipients_per_day",
         }
     }
 
@@ -131,6 +93,9 @@ impl Kind {
             Kind::RecipientsPerDay => limits.recipients_per_day,
             Kind::MessagesPerHour => limits.messages_per_hour,
             Kind::MessagesPerMinute => limits.messages_per_minute,
+            Kind::InvalidRecipientsPerDay => limits.invalid_recipients_per_day,
+            Kind::InvalidRecipientsPercent => limits.invalid_recipients_percent,
+            Kind::DistinctRecipientsPerDay => limits.distinct_recipients_per_day,
         }
     }
 
@@ -142,6 +107,9 @@ impl Kind {
             Kind::RecipientsPerDay => &mut limits.recipients_per_day,
             Kind::MessagesPerHour => &mut limits.messages_per_hour,
             Kind::MessagesPerMinute => &mut limits.messages_per_minute,
+            Kind::InvalidRecipientsPerDay => &mut limits.invalid_recipients_per_day,
+            Kind::InvalidRecipientsPercent => &mut limits.invalid_recipients_percent,
+            Kind::DistinctRecipientsPerDay => &mut limits.distinct_recipients_per_day,
         };
         *field = Some(limit);
     }
@@ -166,6 +134,40 @@ pub struct Counters {
     pub hour: Window,
     #[serde(default, skip_serializing_if = "Window::is_empty")]
     pub minute: Window,
+    /// Recipients of whom the receiver said that they do not exist, by when it did.
+    #[serde(default, skip_serializing_if = "Window::is_empty")]
+    pub invalid_day: Window,
+    /// Recipients of mail that is not only passed on: of these the invalid ones are a share.
+    #[serde(default, skip_serializing_if = "Window::is_empty")]
+    pub sample_day: Window,
+}
+
+/// What limits look at in a message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    pub recipients: u64,
+    /// None where they are not known: each recipient is then taken to be new.
+    pub hashes: Hashes,
+    /// Mail that is only passed on, to recipients that somebody else chose.
+    pub forwarded: bool,
+}
+
+impl Asked {
+    /// The hashes are made only where something is to be done with them.
+    #[must_use]
+    pub fn of<'a>(
+        recipients: impl ExactSizeIterator<Item = &'a Mailbox>,
+        forwarded: bool,
+        with_hashes: bool,
+    ) -> Self {
+        let number = recipients.len() as u64;
+        let hashes = if with_hashes { Hashes::of(recipients) } else { Hashes::default() };
+        Asked { recipients: number, hashes, forwarded }
+    }
+
+    fn new_recipients(&self, distinct: &Distinct, now: Timestamp) -> u64 {
+        if self.hashes.is_empty() { self.recipients } else { distinct.new_among(now, &self.hashes) }
+    }
 }
 
 /// A limit that does not let a message through.
@@ -175,17 +177,24 @@ pub struct Over {
     pub limit: u64,
     /// What was sent within the window.
     pub count: u64,
+    /// Of how many recipients the invalid ones are a share; with the other kinds 0.
+    pub sample: u64,
     /// When it will let it through, unless more is sent meanwhile.
     pub free_at: Timestamp,
 }
 
 impl std::fmt::Display for Over {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} of {} {}", self.count, self.limit, self.kind.unit())
+        let Over { kind, limit, count, sample, .. } = self;
+        if *kind == Kind::InvalidRecipientsPercent {
+            return write!(f, "{count} of {sample} recipients invalid, at most {limit} percent per day");
+        }
+        write!(f, "{count} of {limit} {}", kind.unit())
     }
 }
 
 impl Counters {
+    /// The window of one of `Kind::WINDOWS`.
     fn window(&self, kind: Kind) -> &Window {
         match kind {
             Kind::MessagesPerMonth => &self.month,
@@ -193,6 +202,7 @@ impl Counters {
             Kind::RecipientsPerDay => &self.recipients_day,
             Kind::MessagesPerHour => &self.hour,
             Kind::MessagesPerMinute => &self.minute,
+            _ => &self.invalid_day,
         }
     }
 
@@ -203,42 +213,71 @@ impl Counters {
             Kind::RecipientsPerDay => &mut self.recipients_day,
             Kind::MessagesPerHour => &mut self.hour,
             Kind::MessagesPerMinute => &mut self.minute,
+            _ => &mut self.invalid_day,
         }
     }
 
     /// Counts a message that is released, where a limit asks for it; the rest costs nothing.
-    pub fn count(&mut self, at: Timestamp, recipients: u64, limits: &Limits) {
-        for kind in Kind::ALL {
-            if kind.limit(limits).is_some() {
-                self.window_mut(kind).add(at, kind.cost(recipients), kind.span());
+    pub fn count(&mut self, at: Timestamp, asked: &Asked, limits: &Limits) {
+        for kind in Kind::WINDOWS {
+            if kind == Kind::InvalidRecipientsPerDay {
+                if !counts_invalid(limits) {
+                    self.invalid_day = Window::default();
+                }
+            } else if kind.limit(limits).is_some() {
+                self.window_mut(kind).add(at, kind.cost(asked.recipients), kind.span());
             } else {
                 *self.window_mut(kind) = Window::default();
             }
         }
+        if limits.invalid_recipients_percent.is_none() {
+            self.sample_day = Window::default();
+        } else if !asked.forwarded {
+            self.sample_day.add(at, asked.recipients, Kind::InvalidRecipientsPercent.span());
+        }
+    }
+
+    /// Counts recipients of whom the receiver said at this time that they do not exist.
+    pub fn count_invalid(&mut self, at: Timestamp, recipients: u64, limits: &Limits) {
+        if counts_invalid(limits) {
+            self.invalid_day.add(at, recipients, Kind::InvalidRecipientsPerDay.span());
+        } else {
+            self.invalid_day = Window::default();
+        }
     }
 
     /// The limit that a message to so many recipients is over; of several the one that frees last. A message with more
-    /// recipients than the limit passes when nothing else was sent: it would never get through.
+    /// recipients than the limit passes when nothing else was sent: it would never get through. Distinct recipients are
+    /// looked at by [`over_distinct`].
     #[must_use]
     pub fn over(&self, now: Timestamp, recipients: u64, limits: &Limits) -> Option<Over> {
-        let each = Kind::ALL.into_iter().filter_map(|kind| {
+        let each = Kind::WINDOWS.into_iter().filter_map(|kind| {
             let (limit, window) = (kind.limit(limits)?, self.window(kind));
             let (count, cost) = (window.count(now, kind.span()), kind.cost(recipients));
             let fits = count + cost <= limit || (count == 0 && cost > limit);
             let free_at = window.down_to(limit.saturating_sub(cost), kind.span()).max(now);
-            (!fits).then_some(Over { kind, limit, count, free_at })
+            (!fits).then_some(Over { kind, limit, count, sample: 0, free_at })
         });
-        each.max_by_key(|over| over.free_at)
+        each.chain(self.over_share(now, limits)).max_by_key(|over| over.free_at)
     }
 
-    /// What counts against each limit that is set, and the limit, by its name.
-    #[must_use]
-    pub fn standing(&self, now: Timestamp, limits: &Limits) -> BTreeMap<String, (u64, u64)> {
-        let each = Kind::ALL.into_iter().filter_map(|kind| {
-            let count = self.window(kind).count(now, kind.span());
-            Some((kind.name().to_owned(), (count, kind.limit(limits)?)))
-        });
-        each.collect()
+    fn over_share(&self, now: Timestamp, limits: &Limits) -> Option<Over> {
+        let kind = Kind::InvalidRecipientsPercent;
+        let (span, percent) = (kind.span(), kind.limit(limits)?);
+        let min_sample = limits.invalid_recipients_min_sample.unwrap_or(DEFAULT_MIN_SAMPLE);
+        let at = |time: Timestamp| {
+            let count = self.invalid_day.count(time, span);
+            // Those of yesterday's mail may become known today.
+            (count, self.sample_day.count(time, span).max(count))
+        };
+        let is_over = |(count, sample)| sample >= min_sample && count * 100 > percent * sample;
+        let (count, sample) = at(now);
+        if !is_over((count, sample)) {
+            return None;
+        }
+        let leaves = self.invalid_day.leaves(span).chain(self.sample_day.leaves(span));
+        let free_at = leaves.filter(|time| *time > now && !is_over(at(*time))).min();
+        Some(Over { kind, limit: percent, count, sample, free_at: free_at.unwrap_or(now) })
     }
 
     /// Whether so many recipients are more than a day's limit leaves, though nothing else was sent.
@@ -247,111 +286,69 @@ impl Counters {
         let kind = Kind::RecipientsPerDay;
         let limit = kind.limit(limits)?;
         let count = self.window(kind).count(now, kind.span());
-        (count + recipients > limit).then(|| Over { kind, limit, count, free_at: now.plus(kind.span()) })
+        let free_at = now.plus(kind.span());
+        (count + recipients > limit).then_some(Over { kind, limit, count, sample: 0, free_at })
     }
 
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        Kind::ALL.into_iter().all(|kind| self.window(kind).is_empty())
+        Kind::WINDOWS.into_iter().all(|kind| self.window(kind).is_empty()) && self.sample_day.is_empty()
     }
+}
+
+fn counts_invalid(limits: &Limits) -> bool {
+    limits.invalid_recipients_per_day.is_some() || limits.invalid_recipients_percent.is_some()
+}
+
+/// The limit of distinct recipients, where so many new ones are over it.
+#[must_use]
+pub fn over_distinct(distinct: &Distinct, now: Timestamp, new: u64, limits: &Limits) -> Option<Over> {
+    let kind = Kind::DistinctRecipientsPerDay;
+    let limit = kind.limit(limits)?;
+    let count = distinct.count(now);
+    (new > 0 && count + new > limit).then(|| {
+        let free_at = distinct.room_at(now, new, limit).max(now);
+        Over { kind, limit, count, sample: 0, free_at }
+    })
+}
+
+/// The limit that a message is over; of several the one that frees last. As with all recipients, a message that alone has
+/// more distinct ones than the limit passes when nothing else was sent.
+#[must_use]
+pub fn over(
+    counters: &Counters,
+    distinct: &Distinct,
+    now: Timestamp,
+    asked: &Asked,
+    limits: &Limits,
+) -> Option<Over> {
+    let new_recipients = || {
+        let limit = limits.distinct_recipients_per_day?;
+        let new = asked.new_recipients(distinct, now);
+        over_distinct(distinct, now, new, limits).filter(|over| over.count > 0 || new <= limit)
+    };
+    let each = counters.over(now, asked.recipients, limits).into_iter().chain(new_recipients());
+    each.max_by_key(|over| over.free_at)
+}
+
+/// What counts against each limit that is set, and the limit, by its name.
+#[must_use]
+pub fn standing(
+    counters: &Counters,
+    distinct: &Distinct,
+    now: Timestamp,
+    limits: &Limits,
+) -> BTreeMap<String, (u64, u64)> {
+    let windows = Kind::WINDOWS.map(|kind| (kind, counters.window(kind).count(now, kind.span())));
+    let span = Kind::InvalidRecipientsPercent.span();
+    let (invalid, sample) = (counters.invalid_day.count(now, span), counters.sample_day.count(now, span));
+    let others = [
+        (Kind::InvalidRecipientsPercent, invalid * 100 / sample.max(invalid).max(1)),
+        (Kind::DistinctRecipientsPerDay, distinct.count(now)),
+    ];
+    let each = windows.into_iter().chain(others);
+    each.filter_map(|(kind, count)| Some((kind.name().to_owned(), (count, kind.limit(limits)?)))).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A small generator, so that a failure can be repeated.
-    struct Random(u64);
-
-    impl Random {
-        fn below(&mut self, n: u64) -> u64 {
-            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (self.0 >> 33) % n
-        }
-    }
-
-    #[test]
-    fn a_window_counts_what_a_list_of_times_counts() {
-        for seed in 0..200 {
-            let mut random = Random(seed);
-            let span = Duration::from_secs([60, 3600, 86_400, 2_592_000][random.below(4) as usize]);
-            let millis = span.as_millis() as u64;
-            let (mut window, mut list, mut now) = (Window::default(), Vec::new(), 1_795_512_600_000_i64);
-            for _ in 0..300 {
-                now += random.below(millis / 20) as i64;
-                let count = |within: i64| {
-                    list.iter().filter(|(at, _)| *at > now - within).map(|(_, n)| *n).sum::<u64>()
-                };
-                let counted = window.count(Timestamp(now), span);
-                let (least, most) = (count(millis as i64), count(millis as i64 + width(span)));
-                assert!((least..=most).contains(&counted), "seed {seed}: {least} <= {counted} <= {most}");
-                let n = 1 + random.below(5);
-                window.add(Timestamp(now), n, span);
-                list.push((now, n));
-                assert!(window.0.len() as i64 <= STEPS + 1);
-            }
-        }
-    }
-
-    #[test]
-    fn a_limit_is_never_exceeded_and_frees_when_it_says() {
-        for seed in 0..100 {
-            let mut random = Random(seed);
-            let limits = Limits {
-                messages_per_minute: Some(1 + random.below(5)),
-                messages_per_hour: Some(5 + random.below(20)),
-                recipients_per_day: Some(20 + random.below(100)),
-                ..Limits::default()
-            };
-            let (mut counters, mut sent, mut now) =
-                (Counters::default(), Vec::new(), Timestamp(1_795_512_600_000));
-            for _ in 0..500 {
-                now = now.plus(Duration::from_millis(random.below(40_000)));
-                let recipients = 1 + random.below(4);
-                match counters.over(now, recipients, &limits) {
-                    Some(over) => {
-                        assert!(over.free_at >= now);
-                        let before = Timestamp(over.free_at.0 - 1).max(now);
-                        assert!(before == now || counters.over(before, recipients, &limits).is_some());
-                        assert!(
-                            counters.over(over.free_at, recipients, &limits).is_none(),
-                            "seed {seed}: {over:?}"
-                        );
-                    }
-                    None => {
-                        counters.count(now, recipients, &limits);
-                        sent.push((now, recipients));
-                    }
-                }
-                let within =
-                    |span: u64| sent.iter().filter(move |(at, _)| now.since(*at) < Duration::from_secs(span));
-                assert!(within(60).count() as u64 <= limits.messages_per_minute.unwrap());
-                assert!(within(3600).count() as u64 <= limits.messages_per_hour.unwrap());
-                let recipients: u64 = within(86_400).map(|(_, n)| n).sum();
-                assert!(recipients <= limits.recipients_per_day.unwrap());
-            }
-        }
-    }
-
-    #[test]
-    fn windows_never_slide_backwards_and_come_back_from_json() {
-        let span = Duration::from_secs(60);
-        let mut window = Window::default();
-        window.add(Timestamp(120_000), 3, span);
-        window.add(Timestamp(5_000), 2, span);
-        assert_eq!(window.count(Timestamp(5_000), span), 5, "an earlier time sees what the newest saw");
-        assert_eq!(window.count(Timestamp(181_000), span), 0);
-        let text = serde_json::to_string(&window).unwrap();
-        assert_eq!(text, "[[120,5]]");
-        assert_eq!(serde_json::from_str::<Window>(&text).unwrap(), window);
-    }
-
-    #[test]
-    fn more_recipients_than_the_limit_pass_alone() {
-        let limits = Limits { recipients_per_day: Some(10), ..Limits::default() };
-        let mut counters = Counters::default();
-        assert!(counters.over(Timestamp(0), 50, &limits).is_none());
-        counters.count(Timestamp(0), 50, &limits);
-        assert_eq!(counters.over(Timestamp(0), 1, &limits).unwrap().count, 50);
-    }
-}
+mod tests;

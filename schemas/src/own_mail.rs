@@ -42,6 +42,7 @@ impl OwnMail<'_> {
             client_queue_id: None,
             subject: Some(self.subject),
             own: true,
+            forwarded: false,
         };
         let envelope = Envelope {
             id: self.id,

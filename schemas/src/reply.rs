@@ -8,6 +8,15 @@ use crate::MessageId;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct EnhancedCode(pub u8, pub u16, pub u16);
 
+impl EnhancedCode {
+    /// Whether it says, for good, that the address of the recipient is not one (RFC 3463 3.2, RFC 7505): not that it is valid
+    /// (X.1.5), nor that the sender's is not (X.1.7, X.1.8).
+    #[must_use]
+    pub fn is_invalid_recipient(self) -> bool {
+        self.0 == 5 && self.1 == 1 && !matches!(self.2, 5 | 7 | 8)
+    }
+}
+
 impl std::fmt::Display for EnhancedCode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}.{}.{}", self.0, self.1, self.2)

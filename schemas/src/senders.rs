@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::limits::Counters;
+use crate::history::Part;
+use crate::limits::{Counters, Distinct, Hashes};
+use crate::outcomes::Outcomes;
 use crate::verdict::{Classification, Identity, MessageSummary, RemoveField, Symbol};
 use crate::{Domain, MessageId, Position, Timestamp, UserId};
 
@@ -49,6 +51,9 @@ pub struct SenderRow {
     /// What counts against the user's limits; only in the user's own row.
     #[serde(default, skip_serializing_if = "Counters::is_empty")]
     pub counters: Counters,
+    /// What lately became of the recipients.
+    #[serde(default, skip_serializing_if = "Outcomes::is_empty")]
+    pub outcomes: Outcomes,
     /// Messages that wait for a limit; only in the user's own row.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub held: u32,
@@ -99,6 +104,9 @@ pub struct HoldRow {
     pub message: MessageSummary,
     /// How many recipients it has.
     pub recipients: u64,
+    /// Which; none in a row of an earlier version.
+    #[serde(default, skip_serializing_if = "Hashes::is_empty")]
+    pub recipient_hashes: Hashes,
     pub since: Timestamp,
     /// The limit that was reached, for a person.
     pub why: String,
@@ -113,6 +121,18 @@ pub struct HoldRow {
     pub stored_at: Timestamp,
 }
 
+/// The different recipients a user wrote to; there is one where a limit asks for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecipientsRow {
+    pub distinct: Distinct,
+}
+
+/// Record key of the recipients of a user: user, NUL, `recipients`, NUL.
+#[must_use]
+pub fn recipients_key(user: &UserId) -> bytes::Bytes {
+    format!("{user}\0recipients\0").into()
+}
+
 /// Record key of a hold: user, NUL, `hold`, NUL, message id.
 #[must_use]
 pub fn hold_key(user: &UserId, id: MessageId) -> bytes::Bytes {
@@ -125,6 +145,9 @@ pub enum Kind {
     User(UserId),
     Identity(UserId, Identity),
     Hold(UserId, MessageId),
+    /// How the user or one of its identities behaves.
+    History(UserId, Part),
+    Recipients(UserId),
 }
 
 /// Reads a record key; none for a kind that a newer version wrote.
@@ -136,7 +159,8 @@ pub fn kind_of_key(key: &[u8]) -> Option<Kind> {
         "user" => Some(Kind::User(user)),
         "identity" => Some(Kind::Identity(user, Identity(sub_id.into()))),
         "hold" => Some(Kind::Hold(user, sub_id.parse().ok()?)),
-        _ => None,
+        "recipients" => Some(Kind::Recipients(user)),
+        _ => Part::of(kind, sub_id).map(|part| Kind::History(user, part)),
     }
 }
 
@@ -149,11 +173,12 @@ pub fn key(user: &UserId, identity: Option<&Identity>) -> bytes::Bytes {
     }
 }
 
-/// All rows, folded from the topic.
+/// All rows, folded from the topic, but for those of how senders behave: only the scorer that owns the user needs them.
 #[derive(Clone, Debug, Default)]
 pub struct SendersView {
     rows: BTreeMap<Bytes, SenderRow>,
     holds: BTreeMap<Bytes, HoldRow>,
+    recipients: BTreeMap<Bytes, RecipientsRow>,
 }
 
 impl SendersView {
@@ -166,15 +191,19 @@ impl SendersView {
             (Some(Kind::Hold(..)), Some(value)) => {
                 self.holds.insert(Bytes::copy_from_slice(key), serde_json::from_slice(value)?);
             }
-            (Some(_), Some(value)) => {
+            (Some(Kind::Recipients(_)), Some(value)) => {
+                self.recipients.insert(Bytes::copy_from_slice(key), serde_json::from_slice(value)?);
+            }
+            (Some(Kind::User(_) | Kind::Identity(..)), Some(value)) => {
                 self.rows.insert(Bytes::copy_from_slice(key), serde_json::from_slice(value)?);
             }
             (_, None) => {
                 self.rows.remove(key);
                 self.holds.remove(key);
+                self.recipients.remove(key);
             }
             // A kind that a newer version wrote.
-            (None, Some(_)) => {}
+            (Some(Kind::History(..)) | None, Some(_)) => {}
         }
         Ok(())
     }
@@ -182,6 +211,12 @@ impl SendersView {
     #[must_use]
     pub fn get(&self, user: &UserId, identity: Option<&Identity>) -> Option<&SenderRow> {
         self.rows.get(&key(user, identity))
+    }
+
+    /// The different recipients of a user, where they are counted.
+    #[must_use]
+    pub fn recipients(&self, user: &UserId) -> Option<&Distinct> {
+        self.recipients.get(&recipients_key(user)).map(|row| &row.distinct)
     }
 
     /// The lock that holds now: of the user, else of the identity.

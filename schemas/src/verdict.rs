@@ -281,6 +281,9 @@ pub struct MessageSummary {
     /// `true` on mail of our own, which is not counted.
     #[serde(default)]
     pub own: bool,
+    /// `true` on mail that an account only passes on, to recipients that somebody else chose.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub forwarded: bool,
 }
 
 /// A verdict on one message.

@@ -1,4 +1,4 @@
-//! The whole loop on the embedded log: 10 KiB messages that wait in `accepted` are judged and committed. `cargo bench -p
+//! The whole loop on the embedded log: 10 KiB messages to strangers that wait in `accepted` are judged and committed. `cargo bench -p
 //! scorer --bench run`.
 
 use std::sync::Arc;
@@ -68,7 +68,12 @@ async fn fill(log: &Log) {
                 domain: template.message.domain.clone(),
                 client: template.client.clone(),
                 reverse_path: template.message.reverse_path.clone(),
-                recipients: Vec::new(),
+                recipients: vec![schemas::envelope::Recipient {
+                    forward_path: schemas::Mailbox::parse(&format!("r{batch}@domain{n}.example"))
+                        .expect("a mailbox"),
+                    notify: None,
+                    orcpt: None,
+                }],
                 ret: None,
                 envid: None,
                 body_type: schemas::envelope::BodyType::SevenBit,

@@ -14,6 +14,7 @@ use schemas::verdict::{Disposition, MessageSummary, VerdictEvent};
 use schemas::{Envelope, MessageId, Timestamp, Topic};
 
 use crate::evidence;
+use crate::holds;
 use crate::intake::Message;
 use crate::judge::{self, Case, Judgement};
 use crate::outputs;
@@ -49,6 +50,11 @@ impl Batch {
         self.bytes >= MAX_COMMIT_BYTES
     }
 
+    /// Nothing was taken up that others must hear of.
+    pub fn says_nothing(&self) -> bool {
+        self.outputs.is_empty() && self.announcements.is_empty() && self.next.is_empty()
+    }
+
     /// The record at `position` is done once this batch is committed.
     pub fn done(&mut self, record: &Record) {
         self.next.insert(record.position.topic_partition(), record.position.offset + 1);
@@ -67,6 +73,9 @@ impl Member {
     /// What a commit or a read says; nothing of what was not committed remains, so the state must be rebuilt.
     pub async fn process(&mut self, consumer: &mut dyn Consumer, records: &[Record]) -> Result<(), LogError> {
         let now = self.clock.now();
+        if self.pass_over_history(consumer, records, now).await? {
+            return Ok(());
+        }
         self.forget_policies_of_old_settings();
         self.follow_models();
         let mut batch = self.begin_batch();
@@ -89,12 +98,21 @@ impl Member {
                     self.make_room(consumer, &mut batch).await?;
                     self.take_command(consumer, &mut batch, first, now).await?;
                 }
+                Topic::Attempts => {
+                    self.make_room(consumer, &mut batch).await?;
+                    self.take_attempt(&mut batch, first, now)?;
+                    rest = others;
+                    continue;
+                }
                 other => {
                     tracing::error!(topic = %other, "a record of a topic that was not asked for is passed over");
                 }
             }
             batch.done(first);
             rest = others;
+        }
+        if batch.says_nothing() && !self.has_read_much() {
+            return Ok(());
         }
         self.commit(consumer, batch).await
     }
@@ -125,9 +143,24 @@ impl Member {
             for row in partition.senders.take_dirty() {
                 batch.push(outputs::sender_row(row));
             }
+            for (user, part, value) in partition.senders.histories.take_dirty() {
+                batch.push(outputs::history_row(&user, &part, value));
+            }
+            for (user, distinct) in partition.senders.take_dirty_recipients() {
+                batch.push(outputs::recipients(&user, distinct));
+            }
         }
-        let next: Vec<_> =
-            if batch.next.is_empty() { consumer.positions() } else { batch.next.into_iter().collect() };
+        let mut next = batch.next;
+        if next.is_empty() {
+            next.extend(consumer.positions());
+        }
+        for (number, partition) in &mut self.partitions {
+            let read = partition.attempts_read.take();
+            let of = TopicPartition { topic: Topic::Attempts, partition: *number };
+            next.extend(read.map(|offset| (of, offset)));
+        }
+        self.attempts_unsaid = 0;
+        let next: Vec<_> = next.into_iter().collect();
         if batch.outputs.is_empty() && next.is_empty() {
             return Ok(());
         }
@@ -229,15 +262,10 @@ impl Member {
             let record = outputs::session_reply(reply_partition, id, reply);
             if passes { batch.announcements.push(record) } else { batch.push(record) }
         }
-        let recipients = envelope.recipients.len() as u64;
+        let asked = holds::asked(&envelope, &judgement.verdict.message, policy);
         let fate = match disposition {
             Disposition::Release => {
                 batch.push(outputs::judged(Topic::Released, &outputs::head(&judgement, envelope), message));
-                if !judgement.verdict.message.own {
-                    let message = &judgement.verdict.message;
-                    let senders = &mut self.owned_mut(partition)?.senders;
-                    senders.count_sent(message, recipients, &policy.limits, message.accepted_at);
-                }
                 Fate::Released
             }
             Disposition::Hold => {
@@ -261,7 +289,15 @@ impl Member {
         let verdict = judgement.verdict;
         if !verdict.message.own {
             let senders = &mut self.owned_mut(partition)?.senders;
+            // First of all, while an identity that is new has no row.
+            if let Some(sighting) = &judgement.sighting {
+                senders.note_behaviour(&verdict.message, sighting, fate);
+            }
             senders.count(&verdict.message, Some(&verdict.identity_source), fate);
+            if fate == Fate::Released {
+                let at = verdict.message.accepted_at;
+                senders.count_sent(&verdict.message, &asked, &policy.limits, at);
+            }
             if senders.get(&verdict.message.user, Some(&verdict.message.identity)).is_none() {
                 self.metrics.identities_without_row.inc();
             }

@@ -1,12 +1,13 @@
 //! The content classifier: what the text, the links and the shape of a message say, as a probability that it is spam.
 //!
 //! The way of a message: `reading` decodes it (`html`, `words`, `links` take its parts apart), `extract` makes features of
-//! it with what `lexicon` knows, `model` weighs them, `explain` says which of them mattered. `training` makes models, `online`
+//! it with what `lexicon` knows, `model` weighs them, `fingerprint` keeps what the text is known by again, `explain` says which of them mattered. `training` makes models, `online`
 //! corrects one while it is used.
 
 pub mod explain;
 pub mod extract;
 pub mod features;
+pub mod fingerprint;
 pub mod html;
 pub mod lexicon;
 pub mod links;
@@ -20,6 +21,7 @@ use crate::facts::Facts;
 use explain::Explanation;
 use lexicon::Lexicon;
 use model::{Model, ModelError};
+use schemas::history::Fingerprint;
 use schemas::models::Delta;
 
 /// A model with what it needs to score.
@@ -63,8 +65,14 @@ impl Classifier {
     /// The probability that the message is spam.
     #[must_use]
     pub fn probability(&self, facts: &Facts<'_>) -> f64 {
+        self.classify(facts).0
+    }
+
+    /// The same, and what the text is known by when it comes again; none of a short one.
+    #[must_use]
+    pub fn classify(&self, facts: &Facts<'_>) -> (f64, Option<Fingerprint>) {
         let features = extract::features(facts, &self.lexicon, false);
-        self.model.card.calibration.probability(self.model.sum(&features))
+        (self.model.card.calibration.probability(self.model.sum(&features)), features.text)
     }
 
     /// What spoke for spam and what against it, for a person.

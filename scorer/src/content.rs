@@ -2,6 +2,7 @@
 //! the classifier.
 
 use memchr::memmem;
+use schemas::history::Fingerprint;
 use schemas::settings::CheckMode;
 use schemas::verdict::{Classification, Symbol};
 
@@ -39,6 +40,8 @@ pub struct Content {
     pub is_test_spam: bool,
     /// If it is spam, it is after credentials in somebody else's name.
     pub is_phishing: bool,
+    /// What its text is known by when it comes again.
+    pub text: Option<Fingerprint>,
 }
 
 #[must_use]
@@ -61,7 +64,9 @@ pub fn examine(facts: &Facts<'_>, policy: &Policy, classifier: &Classifier) -> C
 
 /// What the classifier says. Why it says so costs a second look at the message, and is asked only of what stands out.
 fn classify(facts: &Facts<'_>, classifier: &Classifier, content: &mut Content) {
-    let probability = classifier.probability(facts) as f32;
+    let (probability, text) = classifier.classify(facts);
+    let probability = probability as f32;
+    content.text = text;
     let explanation = if probability >= classifier.suspect_threshold() {
         classifier.explanation(facts)
     } else {

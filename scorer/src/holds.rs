@@ -2,9 +2,11 @@
 
 use bytes::Bytes;
 use eventlog::{Consumer, LogError, NewRecord};
-use schemas::limits::Counters;
+use schemas::limits::{self, Asked, Counters, Distinct, Hashes};
 use schemas::senders::HoldRow;
-use schemas::verdict::{BY_POLICY, Classification, Disposition, Judged, Symbol, VerdictEvent};
+use schemas::verdict::{
+    BY_POLICY, Classification, Disposition, Judged, MessageSummary, Symbol, VerdictEvent,
+};
 use schemas::{Envelope, Timestamp, Topic, UserId, spool};
 
 use crate::batch::Batch;
@@ -25,6 +27,21 @@ const RENEW_QUARANTINED_AFTER: std::time::Duration = std::time::Duration::from_s
 /// `bodies` are kept for 30 days, and the message may be queued for some of them after its release.
 const RENEW_CHUNKS_AFTER: std::time::Duration = std::time::Duration::from_secs(10 * 24 * 3600);
 
+/// What limits look at in a message that was judged.
+pub fn asked(envelope: &Envelope, message: &MessageSummary, policy: &Policy) -> Asked {
+    let recipients = envelope.recipients.iter().map(|recipient| &recipient.forward_path);
+    Asked::of(recipients, message.forwarded, policy.limits.distinct_recipients_per_day.is_some())
+}
+
+/// The same of one that waits.
+fn asked_by(row: &HoldRow) -> Asked {
+    Asked {
+        recipients: row.recipients,
+        hashes: row.recipient_hashes.clone(),
+        forwarded: row.message.forwarded,
+    }
+}
+
 impl Member {
     /// What would be released is held when a limit is reached, or when others wait before it.
     pub fn hold_if_over_limit(
@@ -41,8 +58,9 @@ impl Member {
             return Ok(());
         }
         let state = self.owned(partition)?;
-        let (user, recipients) = (&envelope.user, envelope.recipients.len() as u64);
-        let over = state.senders.over_limit(user, recipients, &policy.limits, envelope.accepted_at);
+        let user = &envelope.user;
+        let asked = asked(envelope, &verdict.message, policy);
+        let over = state.senders.over_limit(user, &asked, &policy.limits, envelope.accepted_at);
         let before_it = state.holds.len_of(user);
         let why = match over {
             Some(over) => over.to_string(),
@@ -62,6 +80,7 @@ impl Member {
         let row = HoldRow {
             message: verdict.message.clone(),
             recipients: verdict.recipients.len() as u64,
+            recipient_hashes: Hashes::of(verdict.recipients.iter()),
             since: verdict.at,
             why: why.map(|symbol| symbol.evidence.clone()).unwrap_or_default(),
             score: verdict.score,
@@ -89,7 +108,7 @@ impl Member {
                 return Ok(());
             }
             self.release_held(batch, partition, &row, BY_POLICY, now).await?;
-            self.owned_mut(partition)?.senders.count_sent(&row.message, row.recipients, &limits, now);
+            self.owned_mut(partition)?.senders.count_sent(&row.message, &asked_by(&row), &limits, now);
         }
         Ok(())
     }
@@ -99,7 +118,7 @@ impl Member {
         let mut due = Vec::new();
         for (partition, state) in &self.partitions {
             for (user, rows) in state.holds.by_user() {
-                let mut counters: Option<Counters> = None;
+                let mut counted: Option<(Counters, Distinct)> = None;
                 let mut limits = None;
                 for row in rows {
                     if due.len() >= MAX_AT_ONCE {
@@ -112,13 +131,18 @@ impl Member {
                     let limits = limits.get_or_insert_with(|| {
                         policy::effective(&self.settings.read(), user, &row.message.domain).0.limits
                     });
-                    let counters = counters.get_or_insert_with(|| {
-                        state.senders.get(user, None).map(|row| row.counters.clone()).unwrap_or_default()
+                    let (counters, distinct) = counted.get_or_insert_with(|| {
+                        let (counters, distinct) = state.senders.counted(user);
+                        (counters.cloned().unwrap_or_default(), distinct.cloned().unwrap_or_default())
                     });
-                    if counters.over(now, row.recipients, limits).is_some() {
+                    let asked = asked_by(row);
+                    if limits::over(counters, distinct, now, &asked, limits).is_some() {
                         break;
                     }
-                    counters.count(now, row.recipients, limits);
+                    counters.count(now, &asked, limits);
+                    if limits.distinct_recipients_per_day.is_some() {
+                        distinct.add(now, &asked.hashes);
+                    }
                     due.push((*partition, row.clone(), limits.clone()));
                 }
             }

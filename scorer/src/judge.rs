@@ -27,6 +27,8 @@ use schemas::settings::QuarantineResponse;
 use schemas::verdict::{Classification, Disposition, MessageSummary, RemoveField, Symbol, Verdict};
 use schemas::{EnhancedCode, Envelope, Position, SmtpReply, Timestamp};
 
+use crate::behaviour::{self, Sighting};
+use crate::bounces;
 use crate::checks;
 use crate::classifier::Classifier;
 use crate::content;
@@ -48,6 +50,8 @@ pub struct Judgement {
     pub remove_fields: Vec<RemoveField>,
     /// What the client gets when the message goes to quarantine.
     pub quarantine_response: QuarantineResponse,
+    /// What the history of its sender is to remember of it.
+    pub sighting: Option<Sighting>,
 }
 
 impl Judgement {
@@ -98,10 +102,18 @@ pub fn judge(
     let mut content = content::examine(&facts, policy, classifier);
     content.symbols.extend_from_slice(&findings.symbols);
     content.is_virus |= findings.is_virus;
+    let is_forwarded = forwarded::is_forwarded(&facts, &identified.source, &policy.from_domains);
+    let sighting = Sighting::of(&facts, is_forwarded, &identified.source, content.text.take());
+    if let Some(sighting) = &sighting {
+        let known = senders.known(&envelope.user, &identified.identity, envelope.accepted_at);
+        content.symbols.extend(behaviour::symbols(sighting, &known, envelope.accepted_at));
+    }
+    if !is_forwarded && !envelope.reverse_path.is_null() {
+        content.symbols.extend(bounces::symbols(senders, &envelope.user, &identified.identity, now));
+    }
     let turned = policy.weigh(&mut content.symbols);
 
     let mut symbols = Vec::new();
-    let is_forwarded = forwarded::is_forwarded(&facts, &identified.source, &policy.from_domains);
     if is_forwarded {
         symbols.push(evidence::symbol(recompute::FORWARDED, 0.0, ""));
     }
@@ -134,8 +146,9 @@ pub fn judge(
     }
     let model = Some(classifier.version());
     let mut judgement = write(&facts, accepted, policy, identified, decision, symbols, model, now);
+    judgement.verdict.message.forwarded = is_forwarded;
     judgement.verdict.basis = Some(recompute::basis(&facts, policy, points, unweighed, decision));
-    judgement
+    Judgement { sighting, ..judgement }
 }
 
 #[allow(clippy::too_many_arguments)] // each is one field of the verdict
@@ -168,6 +181,7 @@ fn write(
         client_queue_id: summary::client_queue_id(facts),
         subject: summary::subject(facts),
         own: classification == Classification::Own,
+        forwarded: false,
     };
     let verdict = Verdict {
         message,
@@ -187,6 +201,7 @@ fn write(
         verdict,
         remove_fields: identified.remove_fields,
         quarantine_response: decision.response(policy),
+        sighting: None,
     }
 }
 

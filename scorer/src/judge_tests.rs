@@ -155,3 +155,25 @@ fn the_script_and_doubtful_fields_are_told() {
     );
     assert!(names("X-AuthUser: bob+d.example\r\nX-Authenticated-Sender: host: bob@d.example\r\n").is_empty());
 }
+
+#[test]
+fn what_is_passed_on_says_so_and_others_recipients_are_no_evidence() {
+    let mut senders = Senders::default();
+    let template = envelope("a@b.example", &[]);
+    let mut row = crate::state::new_row(&template.user, &template.domain, None, NOW);
+    row.outcomes.add(NOW, schemas::outcomes::Numbers { sent: 60, invalid: 60, refused: 0 });
+    senders.put(row);
+    for (from, forwarded, evidence) in
+        [("a@b.example", false, true), ("SRS0=H=T=c.example=d@b.example", true, false), ("", false, false)]
+    {
+        let envelope = envelope(from, &["c@d.example"]);
+        let accepted = Position { topic: Topic::Accepted, partition: 3, offset: 9 };
+        let message = format!("{HEADER}\r\nhello\r\n");
+        let case = Case { envelope: &envelope, message: message.as_bytes(), policy: &policy("{}") };
+        let verdict = judge(&case, &Findings::default(), accepted, &senders, classifier(), NOW).verdict;
+        assert_eq!(verdict.message.forwarded, forwarded, "{from}");
+        let found = verdict.symbols.iter().any(|symbol| symbol.name == "INVALID_RECIPIENTS");
+        assert_eq!(found, evidence, "{from}");
+        assert_eq!(verdict.disposition, Disposition::Release);
+    }
+}

@@ -2,18 +2,20 @@
 //! here, in the order of their partition, and written in one step with the offsets.
 //!
 //! The journey of a message: `run` polls it, `intake` reads it, `policy` says by which settings, `outside` asks others, `batch` takes it up, `judge` decides:
-//! it asks `identity` who sent it, `checks` and `content` what is wrong with it, `forwarded` whether it is
-//! only passed on, `state` whether its sender is locked, and `decision` what follows from all that (`recompute`: what would follow
-//! from what a stored verdict says, under another policy);
+//! it asks `identity` who sent it, `checks` and `content` what is wrong with it, `behaviour` what is unlike its sender, `forwarded`
+//! whether it is only passed on, `state` whether its sender is locked, and `decision` what follows from all that (`recompute`: what
+//! would follow from what a stored verdict says, under another policy);
 //! `locks` says whether its sender now is, `outputs` writes what follows, `batch` commits it. `commands` is what people ask for, `timers` what time brings, `holds` what waits
 //! for a limit,
 //! `replay` how a partition's state comes back after a restart or a move.
+//! `feedback` is what becomes of the recipients: it comes back from `attempts`, and counts for limits and symbols (`bounces`).
 //! `learner` corrects the content classifier by what people release and confirm.
 
 pub mod run;
 
 mod batch;
 mod commands;
+mod feedback;
 mod holds;
 mod intake;
 mod learner;
@@ -24,6 +26,8 @@ mod timers;
 pub mod policy;
 
 pub mod address_list;
+pub mod behaviour;
+pub mod bounces;
 pub mod checks;
 pub mod classifier;
 pub mod content;

@@ -2,10 +2,12 @@
 
 use bytes::Bytes;
 use eventlog::NewRecord;
+use schemas::history::Part;
+use schemas::limits::Distinct;
 use schemas::models::{Delta, Feedback, ModelRecord};
 use schemas::quarantine::{QuarantineRow, QuarantineState};
 use schemas::reply::Reply;
-use schemas::senders::{HoldRow, SenderRow};
+use schemas::senders::{HoldRow, RecipientsRow, SenderRow};
 use schemas::topics::MAX_VALUE_BYTES;
 use schemas::verdict::{BY_POLICY, Disposition, Judged, Verdict, VerdictEvent};
 use schemas::{
@@ -98,6 +100,27 @@ pub fn sender_row(row: &SenderRow) -> NewRecord {
 
 pub fn sender_tombstone(user: &UserId, identity: Option<&schemas::verdict::Identity>) -> NewRecord {
     NewRecord::tombstone(Topic::Senders, user_bytes(user), senders::key(user, identity))
+}
+
+/// A row of how a sender behaves, as it is written.
+pub fn history_row(user: &UserId, part: &Part, value: Vec<u8>) -> NewRecord {
+    NewRecord::new(Topic::Senders, user_bytes(user), part.key(user), value)
+}
+
+pub fn history_tombstone(user: &UserId, part: &Part) -> NewRecord {
+    NewRecord::tombstone(Topic::Senders, user_bytes(user), part.key(user))
+}
+
+/// What is kept of the different recipients of a user; none: nothing is.
+pub fn recipients(user: &UserId, distinct: Option<&Distinct>) -> NewRecord {
+    let key = senders::recipients_key(user);
+    match distinct {
+        Some(distinct) => {
+            let row = RecipientsRow { distinct: distinct.clone() };
+            NewRecord::new(Topic::Senders, user_bytes(user), key, json(&row))
+        }
+        None => NewRecord::tombstone(Topic::Senders, user_bytes(user), key),
+    }
 }
 
 pub fn hold(row: &HoldRow) -> NewRecord {

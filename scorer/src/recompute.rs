@@ -108,7 +108,8 @@ pub fn decide_again(verdict: &Verdict, policy: &Policy) -> Again {
     decided.map_or(Again::NotKnown, Again::Decided)
 }
 
-/// Judges the message of a verdict again. What others said of it, and its sender's lock, are taken from the verdict.
+/// Judges the message of a verdict again. What others and its sender's history said of it, and its sender's lock, are taken
+/// from the verdict.
 #[must_use]
 pub fn judge_again(
     verdict: &Verdict,
@@ -117,22 +118,32 @@ pub fn judge_again(
     policy: &Policy,
     classifier: &Classifier,
 ) -> Decision {
-    use Classification as C;
-    let known = |symbol: &Symbol| {
+    let by_message = |symbol: &Symbol| {
         content::SYMBOLS.contains(&symbol.name.as_str()) || is_no_content(&symbol.name) || is_check(symbol)
     };
-    let unweighed = verdict.basis.as_ref().map_or(&[][..], |basis| &basis.unweighed);
-    let findings = Findings {
-        symbols: before_weighing(verdict, unweighed).filter(|symbol| !known(symbol)).collect(),
-        is_virus: verdict.message.classification == C::Virus && !has(verdict, content::VIRUS_TEST),
+    let raw = |verdict: &Verdict| -> Vec<Symbol> {
+        let unweighed = verdict.basis.as_ref().map_or(&[][..], |basis| &basis.unweighed);
+        before_weighing(verdict, unweighed).collect()
+    };
+    let others = Findings {
+        symbols: Vec::new(),
+        is_virus: verdict.message.classification == Classification::Virus
+            && !has(verdict, content::VIRUS_TEST),
     };
     let case = Case { envelope, message, policy };
-    let judged = judge(&case, &findings, verdict.accepted, &Senders::default(), classifier, verdict.at);
-    let decision = as_it_was(&judged.verdict);
-    if has(verdict, LOCKED) && !matches!(decision.classification, C::Virus | C::Own) {
-        return Decision::of(C::LockedSender, Disposition::Quarantine);
+    let mut again =
+        judge(&case, &others, verdict.accepted, &Senders::default(), classifier, verdict.at).verdict;
+    let of_message = raw(&again).into_iter().filter(by_message);
+    let of_others = raw(verdict).into_iter().filter(|symbol| !by_message(symbol) || symbol.name == LOCKED);
+    again.symbols = of_message.chain(of_others).collect();
+    if let Some(basis) = &mut again.basis {
+        basis.unweighed.clear();
     }
-    decision
+    match decide_again(&again, policy) {
+        Again::Decided(decision) => decision,
+        // Not of a verdict under this very policy.
+        Again::NotKnown | Again::TooOld => as_it_was(&again),
+    }
 }
 
 fn has(verdict: &Verdict, name: &str) -> bool {
@@ -236,6 +247,7 @@ impl<'a> Stored<'a> {
             is_test_spam: mode == CheckMode::Block
                 && symbols.iter().any(|symbol| symbol.name == content::SPAM_TEST),
             is_phishing: symbols.iter().any(|symbol| symbol.name == content::PHISHING),
+            text: None,
             symbols,
         }
     }

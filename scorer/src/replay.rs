@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use eventlog::{Log, LogError, Record, TableEvent, TailFrom};
 use schemas::quarantine::QuarantineRow;
-use schemas::senders::{Kind, kind_of_key};
+use schemas::senders::{Kind, RecipientsRow, kind_of_key};
 use schemas::verdict::Judged;
 use schemas::{MessageId, Topic, spool};
 
@@ -54,14 +54,19 @@ fn take_sender(state: &mut PartitionState, record: &Record) {
     let Some(kind) = kind_of_key(&record.key) else { return };
     let Some(value) = &record.value else {
         match kind {
-            Kind::User(user) => state.senders.remove(&user, None),
-            Kind::Identity(user, identity) => state.senders.remove(&user, Some(&identity)),
+            Kind::User(user) => drop(state.senders.remove(&user, None)),
+            Kind::Identity(user, identity) => drop(state.senders.remove(&user, Some(&identity))),
+            Kind::Recipients(user) => state.senders.put_recipients(&user, None),
             Kind::Hold(user, id) => drop(state.holds.remove(&user, id)),
+            Kind::History(user, part) => state.senders.histories.remove(&user, &part),
         }
         return;
     };
     let read = match kind {
+        Kind::History(user, part) => state.senders.histories.put(user, part, value),
         Kind::Hold(..) => serde_json::from_slice(value).map(|row| state.holds.put(row)),
+        Kind::Recipients(user) => serde_json::from_slice::<RecipientsRow>(value)
+            .map(|row| state.senders.put_recipients(&user, Some(row.distinct))),
         _ => serde_json::from_slice(value).map(|row| state.senders.put(row)),
     };
     if let Err(error) = read {
@@ -134,6 +139,7 @@ async fn place(log: &Log, partition: u32, state: &mut PartitionState) -> Result<
 #[cfg(test)]
 mod tests {
     use schemas::UserId;
+    use schemas::history::Part;
     use schemas::verdict::Identity;
 
     use super::*;
@@ -143,11 +149,18 @@ mod tests {
         let user = UserId("192.0.2.0/28".into());
         let identity = Identity("a\0b".into());
         let id = MessageId::derived("x", schemas::Timestamp(5));
+        let histories =
+            [Part::Rates(identity.clone()), Part::Contacts(identity.clone()), Part::Arrivals, Part::Text(7)]
+                .map(|part| (part.key(&user), Kind::History(user.clone(), part)));
         for (key, kind) in [
             (schemas::senders::key(&user, None), Kind::User(user.clone())),
             (schemas::senders::key(&user, Some(&identity)), Kind::Identity(user.clone(), identity)),
             (schemas::senders::hold_key(&user, id), Kind::Hold(user.clone(), id)),
-        ] {
+            (schemas::senders::recipients_key(&user), Kind::Recipients(user.clone())),
+        ]
+        .into_iter()
+        .chain(histories)
+        {
             assert_eq!(kind_of_key(&key), Some(kind));
         }
         assert_eq!(message_of_key(&schemas::quarantine::key(&user, id)), Some(id));

@@ -21,6 +21,7 @@ use crate::state::PartitionState;
 use crate::{Error, Metrics, learner, replay};
 
 const GROUP: &str = "scorer";
+const TOPICS: [Topic; 3] = [Topic::Accepted, Topic::Commands, Topic::Attempts];
 /// Time between two looks at what time brings (locks that end, rows that leave).
 const TICK: Duration = Duration::from_millis(500);
 /// How long a row waits for company before it is committed alone.
@@ -89,6 +90,8 @@ pub async fn run(
             metrics: metrics.clone(),
             policies: Policies::default(),
             partitions: HashMap::new(),
+            attempts_unsaid: 0,
+            attempts_left: false,
             next_sweep: Timestamp::default(),
             shutdown: shutdown.clone(),
         };
@@ -123,6 +126,10 @@ pub struct Member {
     pub policies: Policies,
     /// What is owned, by partition number.
     pub partitions: HashMap<u32, PartitionState>,
+    /// Records of `attempts` read since a commit said so.
+    pub attempts_unsaid: u64,
+    /// Some of `attempts` were left for whoever owns their partition.
+    pub attempts_left: bool,
     /// When rows that may leave are next looked for.
     pub next_sweep: Timestamp,
     pub shutdown: CancellationToken,
@@ -145,7 +152,7 @@ impl Member {
         while !shutdown.is_cancelled() {
             let joined = tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
-                joined = self.log.join(GROUP, &self.slot, &[Topic::Accepted, Topic::Commands]) => joined,
+                joined = self.log.join(GROUP, &self.slot, &TOPICS) => joined,
             };
             let end = match joined {
                 Ok(consumer) => {
@@ -212,9 +219,15 @@ impl Member {
 
     async fn take(&mut self, consumer: &mut dyn Consumer, polled: Polled) -> Result<(), LogError> {
         match polled {
-            Polled::Assigned(partitions) => self.replay(partitions).await,
+            Polled::Assigned(partitions) => {
+                if std::mem::take(&mut self.attempts_left) {
+                    // They may be ours now.
+                    consumer.rewind().await?;
+                }
+                self.replay(partitions).await
+            }
             Polled::Revoked(partitions) => {
-                for partition in partitions {
+                for partition in partitions.iter().filter(|p| p.topic != Topic::Attempts) {
                     self.partitions.remove(&partition.partition);
                 }
                 self.count_partitions();
@@ -230,8 +243,10 @@ impl Member {
 
     /// Rebuilds the state of these partitions from the log, before anything there is judged.
     async fn replay(&mut self, partitions: impl IntoIterator<Item = TopicPartition>) -> Result<(), LogError> {
-        // Accepted and Commands are assigned the same numbers: one state for both.
-        let numbers: BTreeSet<u32> = partitions.into_iter().map(|p| p.partition).collect();
+        // All topics are assigned the same numbers, one state for all; but for Attempts while members of an earlier version,
+        // which do not read it, are in the group (`feedback`).
+        let partitions = partitions.into_iter().filter(|p| p.topic != Topic::Attempts);
+        let numbers: BTreeSet<u32> = partitions.map(|p| p.partition).collect();
         if numbers.is_empty() {
             return Ok(());
         }
@@ -246,7 +261,7 @@ impl Member {
 
     /// What was committed is complete but for the rows that the next commit would place; they are placed now.
     async fn leave(&mut self, mut consumer: Box<dyn Consumer>) {
-        if self.has_unplaced() {
+        if self.has_something_to_say() {
             let batch = self.begin_batch();
             if let Err(error) = self.commit(consumer.as_mut(), batch).await {
                 // The next owner places them.
@@ -258,6 +273,11 @@ impl Member {
 
     pub fn has_unplaced(&self) -> bool {
         self.partitions.values().any(|state| !state.unplaced.is_empty())
+    }
+
+    /// Whether there is something that the next commit says and that need not wait for others.
+    pub fn has_something_to_say(&self) -> bool {
+        self.has_unplaced() || self.partitions.values().any(|state| state.attempts_read.is_some())
     }
 
     pub fn owned(&self, partition: u32) -> Result<&PartitionState, LogError> {

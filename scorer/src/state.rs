@@ -1,13 +1,15 @@
 //! What the owner of a partition knows: the senders and the quarantine of its users. Folded from `senders` and
 //! `quarantine` when the partition is assigned, kept current by what is committed, dropped when it is revoked.
 
+mod histories;
 mod holds;
 mod quarantined;
 mod senders;
 
+pub use histories::Histories;
 pub use holds::Holds;
 pub use quarantined::{Entry, Quarantined};
-pub use senders::{Fate, HeldLock, MAX_IDENTITIES_PER_USER, NewLock, Senders, new_row};
+pub use senders::{Failures, Fate, HeldLock, MAX_IDENTITIES_PER_USER, NewLock, Senders, new_row};
 
 use schemas::quarantine::QuarantineRow;
 
@@ -20,4 +22,6 @@ pub struct PartitionState {
     /// Rows whose message stands in `quarantined` since the last commit, so that their position is known only now: the
     /// next commit writes them.
     pub unplaced: Vec<QuarantineRow>,
+    /// Up to where `attempts` was read without anything to be written: the next commit says so.
+    pub attempts_read: Option<u64>,
 }

@@ -38,7 +38,7 @@ impl Member {
             self.next_sweep = now.plus(SWEEP_EVERY);
         }
         self.let_go(&mut due, now).await?;
-        if !due.outputs.is_empty() || (idle && self.has_unplaced()) {
+        if !due.outputs.is_empty() || (idle && self.has_something_to_say()) {
             let mut batch = self.begin_batch();
             for output in due.outputs {
                 batch.push(output);
@@ -76,8 +76,13 @@ fn end_locks(state: &mut PartitionState, now: Timestamp, due: &mut Batch) {
 fn leave(state: &mut PartitionState, now: Timestamp, due: &mut Batch) -> bool {
     let idle = state.senders.idle(now, MAX_LEAVING);
     for (user, identity) in &idle {
-        state.senders.remove(user, identity.as_ref());
+        if state.senders.remove(user, identity.as_ref()) {
+            due.push(outputs::recipients(user, None));
+        }
         due.push(outputs::sender_tombstone(user, identity.as_ref()));
+        for part in state.senders.histories.leave(user, identity.as_ref()) {
+            due.push(outputs::history_tombstone(user, &part));
+        }
     }
     let expired = state.quarantined.expired(now, MAX_LEAVING);
     for (user, id) in &expired {

@@ -111,7 +111,7 @@ pub(super) fn quarantine_row(record: &Record, places: &Places) -> Carried {
     Ok(with(record, row.message.user.0.clone(), serde_json::to_vec(&row)?))
 }
 
-/// A row of `senders`: counters and locks as they are, a hold with the new place of its message.
+/// A row of `senders`: counters, locks and histories as they are, a hold with the new place of its message.
 pub(super) fn sender(record: &Record, places: &Places, stored_at: Timestamp) -> Carried {
     let Some(row) = hold(record)? else { return Ok(same(record, first_part(&record.key))) };
     let row = HoldRow { position: places.of(row.position), stored_at, ..row };
@@ -183,4 +183,29 @@ pub(super) fn is_for_a_lane(record: &Record) -> bool {
                 | Action::LaneRead { .. }
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use schemas::history::{Part, Rates};
+    use schemas::verdict::Identity;
+    use schemas::{Position, UserId};
+
+    use super::*;
+
+    #[test]
+    fn histories_go_with_their_user() {
+        let user = UserId("shop.example".into());
+        for part in [Part::Rates(Identity("bob".into())), Part::Arrivals, Part::Text(3)] {
+            let record = Record {
+                position: Position { topic: Topic::Senders, partition: 1, offset: 7 },
+                key: part.key(&user),
+                value: Some(serde_json::to_vec(&Rates::new(Timestamp(5))).unwrap().into()),
+                appended_at: Timestamp(5),
+            };
+            let carried = sender(&record, &Places::default(), Timestamp(9)).unwrap();
+            assert_eq!(carried.partitioning, Partitioning::By(user.0.clone().into()));
+            assert_eq!((carried.key, carried.value), (record.key, record.value));
+        }
+    }
 }

@@ -25,7 +25,7 @@ fn group(name: impl Into<String>, topics: &[Topic]) -> Group {
 }
 
 pub(super) fn scorer() -> Group {
-    group("scorer", &[Topic::Accepted, Topic::Commands])
+    group("scorer", &[Topic::Accepted, Topic::Commands, Topic::Attempts])
 }
 
 pub(super) fn lane(node: &str) -> Group {

@@ -57,7 +57,7 @@ impl Moved {
 fn words(topic: Topic, part: &str) -> String {
     match (part, topic) {
         ("rows", Topic::Queue) => "queue entries".into(),
-        ("rows", Topic::Senders) => "rows of senders (counters, locks, holds)".into(),
+        ("rows", Topic::Senders) => "rows of senders (counters, locks, holds, histories)".into(),
         ("rows", Topic::Quarantine) => "rows of the quarantine".into(),
         ("messages", Topic::Released) => "messages of queue entries".into(),
         ("messages", Topic::Quarantined) => "messages in quarantine, or held for long".into(),
@@ -66,6 +66,7 @@ fn words(topic: Topic, part: &str) -> String {
         ("unread", Topic::Released) => "messages released and not taken up by delivery yet".into(),
         ("unread", Topic::Commands) => "commands not carried out yet".into(),
         ("unread", Topic::Verdicts) => "verdicts not looked at for reports yet".into(),
+        ("unread", Topic::Attempts) => "outcomes not counted for their senders yet".into(),
         ("history", topic) => format!("records of {topic} (history)"),
         (_, topic) => topic.to_string(),
     }

@@ -2,6 +2,7 @@
 //! covers what is there: groups pass over it, rows are written over or taken away, history counts once by its ids.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use eventlog::{Log, NewRecord, Record};
 use schemas::quarantine::{QuarantineRow, QuarantineState};
@@ -43,9 +44,8 @@ impl<'a> Steps<'a> {
         named.extend(self.still_to_be_reported().await?);
         self.messages.bring(named, &mut self.moved).await?;
         self.verdicts_reported().await?;
-        for topic in [Topic::Attempts, Topic::Sessions] {
-            self.history(topic).await?;
-        }
+        self.attempts_counted().await?;
+        self.history(Topic::Sessions, |_| true).await?;
         self.changes().await?;
         // From here on each record written is one that its reader has to come to.
         groups::pass_over_all(self.target, self.node).await?;
@@ -125,12 +125,24 @@ impl<'a> Steps<'a> {
         Ok(())
     }
 
-    async fn history(&mut self, topic: Topic) -> anyhow::Result<()> {
+    /// What the scorer still has to count of `attempts` comes last, with all that is unread.
+    async fn attempts_counted(&mut self) -> anyhow::Result<()> {
+        let begins: HashMap<TopicPartition, u64> =
+            Unread::by(self.source, &groups::scorer()).await?.begins().into_iter().collect();
+        let now = self.now;
+        let is_counted = |record: &Record| {
+            let unread_from = begins.get(&record.position.topic_partition()).copied().unwrap_or(0);
+            record.position.offset < unread_from || !counts_still(record, now)
+        };
+        self.history(Topic::Attempts, is_counted).await
+    }
+
+    async fn history(&mut self, topic: Topic, is_moved: impl Fn(&Record) -> bool) -> anyhow::Result<()> {
         let mut writer = Writer::new(self.target);
         for at in source::partitions(self.source, topic) {
             let mut kept = Kept::of(self.source, at).await?;
             while let Some(records) = kept.next().await? {
-                for record in &records {
+                for record in records.iter().filter(|record| is_moved(record)) {
                     let carried = match topic {
                         Topic::Attempts => carry::attempt(record),
                         _ => Ok(carry::by_key(record)),
@@ -224,6 +236,9 @@ impl<'a> Steps<'a> {
                     if record.position.topic == Topic::Commands && carry::is_for_a_lane(record) != is_lane {
                         continue;
                     }
+                    if record.position.topic == Topic::Attempts && !counts_still(record, self.now) {
+                        continue;
+                    }
                     if matches!(record.position.topic, Topic::Accepted | Topic::Released) {
                         self.messages.bring_chunks(record, &mut self.moved).await?;
                     }
@@ -232,6 +247,7 @@ impl<'a> Steps<'a> {
                         Topic::Accepted => carry::accepted(record, places),
                         Topic::Released => carry::judged(record, places, false),
                         Topic::Commands => carry::command(record),
+                        Topic::Attempts => carry::attempt(record),
                         _ => carry::verdict(record, places),
                     };
                     if let Some(new) = self.carried(record, carried) {
@@ -248,6 +264,11 @@ impl<'a> Steps<'a> {
     fn carried(&mut self, record: &Record, carried: Result<NewRecord, Unreadable>) -> Option<NewRecord> {
         carried.map_err(|error| self.moved.unreadable(record, &error)).ok()
     }
+}
+
+/// Whether an attempt may still count for its sender: the windows it counts in are a day long.
+fn counts_still(record: &Record, now: Timestamp) -> bool {
+    now.since(record.appended_at) < Duration::from_secs(24 * 3600)
 }
 
 /// Where the messages stand that rows point to.

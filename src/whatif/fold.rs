@@ -114,7 +114,7 @@ impl Fold {
             return;
         }
         let recipients = verdict.recipients.len() as u64;
-        let over = user.replay.take(message, recipients, &policy.limits, is_counted, decision.classification);
+        let over = user.replay.take(verdict, &policy.limits, is_counted, decision.classification);
         if is_counted {
             if over.is_some() {
                 user.row.over_limit += 1;

@@ -39,6 +39,7 @@ use tokio::sync::Mutex;
 use answer::{Answer, Request};
 use bodies::Bodies;
 use fold::{Fold, Found, Scope};
+use replay::REPLAYED;
 
 /// Largest request, in bytes: settings with tens of thousands of users, and a model.
 const MAX_REQUEST_BYTES: usize = 96 * 1024 * 1024;
@@ -233,7 +234,7 @@ fn longest_limit(settings: &SettingsView) -> Duration {
         _ => None,
     });
     let spans = levels
-        .flat_map(|limits| Kind::ALL.into_iter().filter(|kind| kind.limit(limits).is_some()).map(Kind::span));
+        .flat_map(|limits| REPLAYED.into_iter().filter(|kind| kind.limit(limits).is_some()).map(Kind::span));
     spans.max().unwrap_or_default()
 }
 
@@ -243,8 +244,12 @@ fn not_tried(diff: &[DiffEntry]) -> Vec<String> {
         ["defaults", "domain", "outgoing_user"].contains(&entry.key.split('/').next().unwrap_or_default())
     };
     let fields = diff.iter().filter(of_users).flat_map(|entry| &entry.fields);
-    let names: BTreeSet<&str> =
-        fields.map(|field| field.field.split('.').next().unwrap_or_default()).collect();
+    let names: BTreeSet<&str> = fields
+        .map(|field| match field.field.as_str() {
+            invalid if invalid.starts_with("limits.invalid_recipients") => invalid,
+            name => name.split('.').next().unwrap_or_default(),
+        })
+        .collect();
     let cannot = names.into_iter().filter(|name| !TRIED.contains(name) && !NO_SETTINGS.contains(name));
     cannot.map(str::to_owned).collect()
 }
@@ -255,7 +260,7 @@ mod tests {
     use control::api::SettingsFile;
 
     const FILE: &str = "[defaults]\nspam_threshold = 0.9\nidentification = [\"user\"]\n[[domain]]\nname = \"a.example\"\nabuse_address = \"x@a.example\"\nmax_connections = 3\n\
-                        [[outgoing_user]]\ndomain = \"a.example\"\nip = \"192.0.2.1\"\nlimits = { messages_per_hour = 3, recipients_per_day = 9 }\n\
+                        [[outgoing_user]]\ndomain = \"a.example\"\nip = \"192.0.2.1\"\nlimits = { messages_per_hour = 3, recipients_per_day = 9, invalid_recipients_per_day = 5 }\n\
                         [[outgoing_user]]\ndomain = \"a.example\"\nlogin = \"a.example\"\n";
 
     fn read(text: &str) -> Tried {
@@ -266,7 +271,10 @@ mod tests {
     #[test]
     fn what_cannot_be_tried_is_told() {
         let Tried { settings, diff } = read(FILE);
-        assert_eq!(not_tried(&diff), ["identification", "max_connections"]);
+        assert_eq!(
+            not_tried(&diff),
+            ["identification", "limits.invalid_recipients_per_day", "max_connections"]
+        );
         assert_eq!(longest_limit(&settings), Duration::from_secs(24 * 3600));
         assert_eq!(longest_limit(&SettingsView::default()), Duration::ZERO);
     }

@@ -2,16 +2,27 @@
 
 use std::collections::BTreeMap;
 
-use schemas::limits::{Counters, Kind, Over, Window};
+use schemas::limits::{self, Asked, Counters, Distinct, Kind, Over, Window};
 use schemas::settings::Limits;
-use schemas::verdict::{Classification, MessageSummary};
+use schemas::verdict::{Classification, Verdict};
 
 use super::answer::LimitHit;
+
+/// What can be replayed. Which recipients turned out to be invalid, and when, does not stand in verdicts.
+pub const REPLAYED: [Kind; 6] = [
+    Kind::MessagesPerMonth,
+    Kind::MessagesPerDay,
+    Kind::RecipientsPerDay,
+    Kind::MessagesPerHour,
+    Kind::MessagesPerMinute,
+    Kind::DistinctRecipientsPerDay,
+];
 
 /// What a user sent so far, under limits that may not be those in force.
 #[derive(Debug, Default)]
 pub struct Replay {
     counters: Counters,
+    distinct: Distinct,
     wanted: BTreeMap<Kind, Wanted>,
     hits: BTreeMap<Kind, LimitHit>,
 }
@@ -20,6 +31,8 @@ pub struct Replay {
 #[derive(Debug, Default)]
 struct Wanted {
     window: Window,
+    /// In place of the window, of different recipients.
+    distinct: Distinct,
     most: u64,
 }
 
@@ -28,25 +41,36 @@ impl Replay {
     /// the time before it, which only fills the windows. Gives the limit that would have kept it back.
     pub fn take(
         &mut self,
-        message: &MessageSummary,
-        recipients: u64,
+        verdict: &Verdict,
         limits: &Limits,
         is_counted: bool,
         classification: Classification,
     ) -> Option<Over> {
+        let message = &verdict.message;
         let at = message.accepted_at;
-        for kind in Kind::ALL.into_iter().filter(|kind| kind.limit(limits).is_some()) {
+        let of_distinct = limits.distinct_recipients_per_day.is_some();
+        let asked = Asked::of(verdict.recipients.iter(), message.forwarded, of_distinct);
+        for kind in REPLAYED.into_iter().filter(|kind| kind.limit(limits).is_some()) {
             let wanted = self.wanted.entry(kind).or_default();
-            wanted.window.add(at, kind.cost(recipients), kind.span());
+            let count = if kind == Kind::DistinctRecipientsPerDay {
+                wanted.distinct.add(at, &asked.hashes);
+                wanted.distinct.count(at)
+            } else {
+                wanted.window.add(at, kind.cost(asked.recipients), kind.span());
+                wanted.window.count(at, kind.span())
+            };
             if is_counted {
-                wanted.most = wanted.most.max(wanted.window.count(at, kind.span()));
+                wanted.most = wanted.most.max(count);
             }
         }
         // What is on an allow list counts, and is never kept back.
         let is_exempt = classification == Classification::AllowListed;
-        let over = self.counters.over(at, recipients, limits).filter(|_| !is_exempt);
+        let over = limits::over(&self.counters, &self.distinct, at, &asked, limits).filter(|_| !is_exempt);
         let Some(over) = over else {
-            self.counters.count(at, recipients, limits);
+            self.counters.count(at, &asked, limits);
+            if of_distinct {
+                self.distinct.add(at, &asked.hashes);
+            }
             return None;
         };
         if !is_counted {
@@ -83,8 +107,7 @@ mod tests {
         let limits = Limits { messages_per_hour: Some(2), ..Limits::default() };
         let mut replay = Replay::default();
         let mut take = |minute: u64, is_counted, class| {
-            let message = samples::message(minute);
-            replay.take(&message, 1, &limits, is_counted, class).is_some()
+            replay.take(&samples::verdict("a", minute, class), &limits, is_counted, class).is_some()
         };
         use Classification::{AllowListed, Clean};
         assert!(!take(0, false, Clean), "before the period, but it counts");
@@ -101,18 +124,27 @@ mod tests {
     }
 
     #[test]
-    fn recipients_count_against_their_own_limit() {
+    fn recipients_count_against_their_own_limits() {
+        let hits = |limits: &Limits| {
+            let mut replay = Replay::default();
+            let over = (0..4).map(|minute| {
+                let mut verdict = samples::verdict("a", minute, Classification::Clean);
+                // Two that are always the same, two that are new.
+                let names = ["one".to_owned(), "two".to_owned(), format!("x{minute}"), format!("y{minute}")];
+                verdict.recipients =
+                    names.map(|name| schemas::Mailbox::parse(&format!("{name}@r.example")).unwrap()).to_vec();
+                replay.take(&verdict, limits, true, Classification::Clean).is_some()
+            });
+            (over.collect::<Vec<_>>(), replay.hits())
+        };
         let limits =
             Limits { recipients_per_day: Some(10), messages_per_day: Some(100), ..Limits::default() };
-        let mut replay = Replay::default();
-        for minute in 0..4 {
-            let over = replay.take(&samples::message(minute), 4, &limits, true, Classification::Clean);
-            assert_eq!(over.is_some(), minute >= 2);
-        }
-        assert_eq!(
-            replay.hits().iter().map(|hit| hit.limit.as_str()).collect::<Vec<_>>(),
-            ["recipients_per_day"]
-        );
-        assert_eq!(replay.hits()[0].largest_burst, 16);
+        let (over, found) = hits(&limits);
+        assert_eq!(over, [false, false, true, true]);
+        assert_eq!((found[0].limit.as_str(), found[0].largest_burst), ("recipients_per_day", 16));
+        let limits = Limits { distinct_recipients_per_day: Some(8), ..Limits::default() };
+        let (over, found) = hits(&limits);
+        assert_eq!(over, [false, false, false, true]);
+        assert_eq!((found[0].limit.as_str(), found[0].largest_burst), ("distinct_recipients_per_day", 10));
     }
 }

@@ -12,10 +12,6 @@ use scorer::policy::Policy;
 pub const START: Timestamp = Timestamp(1_795_512_600_000);
 
 /// Accepted so many minutes after the start.
-pub fn message(minute: u64) -> MessageSummary {
-    verdict("a", minute, Classification::Clean).message
-}
-
 pub fn verdict(user: &str, minute: u64, classification: Classification) -> Verdict {
     let accepted_at = START.plus(Duration::from_secs(minute * 60));
     let is_spam = classification == Classification::Spam;
@@ -36,6 +32,7 @@ pub fn verdict(user: &str, minute: u64, classification: Classification) -> Verdi
             client_queue_id: None,
             subject: Some("Hi".into()),
             own: false,
+            forwarded: false,
         },
         at: accepted_at,
         disposition: if is_spam { Disposition::Quarantine } else { Disposition::Release },

@@ -15,7 +15,7 @@ pub struct Exim {
 
 impl Exim {
     /// Relays everything to Mailweir at `port`, known by its address. Every message gets cPanel's fields for the account
-    /// that sends it: `X-Get-Message-Sender-Via`, `X-Authenticated-Sender`.
+    /// that sends it: `X-Get-Message-Sender-Via`, `X-Authenticated-Sender`. Its bounces return the header section.
     ///
     /// # Panics
     /// When Exim is not there: run tests/install.
@@ -28,7 +28,7 @@ impl Exim {
         let path = directory.path();
         let config = format!(
             "exim_user = Debian-exim\nexim_group = Debian-exim\nnever_users =\nexim_path = {1}\nspool_directory = {0}/spool\nlog_file_path = {0}/%slog\nprimary_hostname = server7.hoster.example\nqualify_domain = hoster.example\n\
-             keep_environment =\nlocal_from_check = false\nuntrusted_set_sender = *\ntrusted_users = root\nhost_lookup =\ntls_advertise_hosts =\n\
+             keep_environment =\nbounce_return_body = false\nlocal_from_check = false\nuntrusted_set_sender = *\ntrusted_users = root\nhost_lookup =\ntls_advertise_hosts =\n\
              begin routers\nsmarthost:\n  driver = manualroute\n  transport = to_mailweir\n  route_list = * 127.0.0.1::{port}\n  self = send\n\
              begin transports\nto_mailweir:\n  driver = smtp\n  port = {port}\n  allow_localhost\n  hosts_try_fastopen =\n  \
              headers_add = \"X-Get-Message-Sender-Via: server7.hoster.example: authenticated_id: $sender_address\\nX-Authenticated-Sender: server7.hoster.example: $sender_address\"\n\
@@ -74,6 +74,16 @@ impl Exim {
         let id = line.and_then(|line| line.split_whitespace().nth(2));
         id.unwrap_or_else(|| panic!("Exim took nothing: {}\n{log}", String::from_utf8_lossy(&output.stderr)))
             .to_owned()
+    }
+
+    /// Tries what is in its queue again, whether it is time for it or not, and waits until that is done.
+    ///
+    /// # Panics
+    /// When Exim cannot be run.
+    pub fn run_queue(&self) {
+        let config = self.directory.path().join("exim.conf");
+        let status = Command::new(&self.binary).arg("-C").arg(config).arg("-qff").status().expect("exim");
+        assert!(status.success(), "{}", self.log());
     }
 
     /// Its main log.

@@ -57,10 +57,19 @@ impl Postfix {
     /// As `receiver`.
     #[must_use]
     pub fn client(port: u16, login: Option<(&str, &str)>) -> Self {
+        Self::client_with(port, login, "")
+    }
+
+    /// The same with lines of main.cf of one's own.
+    ///
+    /// # Panics
+    /// As `receiver`.
+    #[must_use]
+    pub fn client_with(port: u16, login: Option<(&str, &str)>, extra: &str) -> Self {
         let postfix = Self::prepare();
         let directory = postfix.directory.path();
         let mut config = format!(
-            "mydestination =\nrelayhost = [127.0.0.1]:{port}\ndisable_dns_lookups = yes\nsmtp_destination_concurrency_limit = 5\n"
+            "mydestination =\nrelayhost = [127.0.0.1]:{port}\ndisable_dns_lookups = yes\nsmtp_destination_concurrency_limit = 5\n{extra}"
         );
         if let Some((login, password)) = login {
             let passwords = directory.join("passwords");

@@ -11,13 +11,16 @@ use mailweir_tests::{smtp, wait};
 
 const GTUBE: &str = "XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X";
 
-fn node(sink: &Sink, defaults: &str) -> Mailweir {
-    let settings = format!(
+fn settings(defaults: &str) -> String {
+    format!(
         "[defaults]\n{defaults}\n[[domain]]\nname = \"server7.hoster.example\"\nabuse_address = \"abuse@hoster.example\"\n\
          [[outgoing_user]]\ndomain = \"server7.hoster.example\"\nip = \"127.0.0.1/32\"\n"
-    );
+    )
+}
+
+fn node(sink: &Sink, defaults: &str) -> Mailweir {
     let delivery = format!("relay_host = \"127.0.0.1:{}\"\nretry = [\"1s\"]", sink.port);
-    Mailweir::start(&Setup { delivery, ..Setup::default() }, &settings)
+    Mailweir::start(&Setup { delivery, ..Setup::default() }, &settings(defaults))
 }
 
 fn send(port: u16, number: usize, body: &str) -> String {
@@ -32,7 +35,7 @@ fn arrived(sink: &Sink) -> usize {
 }
 
 #[test]
-fn over_its_limit_a_postfix_is_deferred_and_keeps_the_rest() {
+fn over_its_limit_a_postfix_is_deferred_keeps_the_rest_and_sends_it_later() {
     let sink = Sink::start();
     let node = node(&sink, "limits = { messages_per_hour = 2 }");
     let client = Postfix::client(node.port, None);
@@ -46,6 +49,99 @@ fn over_its_limit_a_postfix_is_deferred_and_keeps_the_rest() {
     assert!(line.contains("ok2@receiver.example"), "{line}");
     assert_eq!(sink.count(), 2);
     assert_eq!(node.json(&["held"])["total"], 0, "it is with the client");
+    node.apply(&settings("limits = { messages_per_hour = 20 }"));
+    client.wait_for_log(&["to=<ok2@receiver.example>", "status=sent"]);
+    wait::until("the last one leaves", Duration::from_secs(20), || (arrived(&sink) == 3).then_some(()));
+}
+
+#[test]
+fn over_its_limit_an_exim_is_deferred_and_sends_the_rest_when_the_window_frees() {
+    let sink = Sink::start();
+    let node = node(&sink, "limits = { messages_per_minute = 2 }");
+    let exim = Exim::cpanel(node.port);
+    let mail = |number: usize| {
+        let (from, to) = ("bert@bakery.example", format!("ok{number}@receiver.example"));
+        exim.send(from, &to, &smtp::message(from, &to, "Hi", "Bread"))
+    };
+    for number in 0..2 {
+        drop(mail(number));
+        wait::until("it leaves", Duration::from_secs(20), || (sink.count() == number + 1).then_some(()));
+    }
+    let id = mail(2);
+    let of_it = || exim.log().lines().filter(|line| line.contains(&id)).collect::<Vec<_>>().join("\n");
+    let log = of_it();
+    assert!(log.contains("450 4.7.1 Limit reached: 2 of 2 messages per minute"), "{log}");
+    assert!(log.contains(" == ") && !log.contains(" ** "), "it is deferred, and no bounce: {log}");
+    assert_eq!(sink.count(), 2);
+    wait::until("the window frees and Exim tries again", Duration::from_secs(90), || {
+        exim.run_queue();
+        of_it().contains("Completed").then_some(())
+    });
+    wait::until("the last one leaves", Duration::from_secs(20), || (arrived(&sink) == 3).then_some(()));
+}
+
+/// The reference in a reply, as a person reads it in a bounce or a log.
+fn reference(text: &str) -> Option<String> {
+    let (_, rest) = text.split_once("550 5.7.1 Blocked as spam, ref ")?;
+    Some(rest.chars().take_while(char::is_ascii_alphanumeric).collect())
+}
+
+#[test]
+fn spam_bounces_from_exim_and_postfix_with_a_reference_that_finds_it() {
+    let sink = Sink::start();
+    let node = node(&sink, "");
+    let (exim, postfix) =
+        (Exim::cpanel(node.port), Postfix::client_with(node.port, None, "bounce_size_limit = 1\n"));
+    let spam = |from: &str| smtp::message(from, "ok@receiver.example", "Hi", GTUBE);
+    drop(exim.send("bert@bakery.example", "ok@receiver.example", &spam("bert@bakery.example")));
+    let from = "office@shop.example";
+    let reply = smtp::send(postfix.port, from, &["ok@receiver.example"], &spam(from)).expect("a reply");
+    assert!(reply.starts_with("250"), "{reply}");
+    for sender in ["bert@bakery.example", from] {
+        let bounce = wait::until(&format!("the bounce to {sender}"), Duration::from_secs(30), || {
+            let to_sender = sink.received().into_iter().find(|mail| mail.recipients == [sender]);
+            to_sender.map(|mail| String::from_utf8_lossy(&mail.message).replace("\r\n", "\n"))
+        });
+        // Postfix folds its text.
+        let flat = bounce.split_whitespace().collect::<Vec<_>>().join(" ");
+        let id = reference(&flat).unwrap_or_else(|| panic!("no reference in {bounce}"));
+        let trace = node.ask(&["trace", &id]);
+        assert!(trace.contains("GTUBE") && trace.contains(sender), "{trace}");
+    }
+    let log = exim.log();
+    assert!(log.lines().any(|line| line.contains(" ** ") && reference(line).is_some()), "{log}");
+}
+
+#[test]
+fn forwarded_spam_locks_nobody_bounces_to_nobody_and_is_reported_to_nobody() {
+    let sink = Sink::start();
+    let node = node(&sink, "");
+    let exim = Exim::cpanel(node.port);
+    let from = "SRS0=HHH=TT=elsewhere.example=sender@florist.example";
+    for number in 0..6 {
+        let to = format!("ok{number}@receiver.example");
+        let message = smtp::message("sender@elsewhere.example", &to, "Hi", GTUBE);
+        drop(exim.send(from, &to, &message));
+    }
+    let log = exim.log();
+    assert!(log.matches(" => ").count() == 6 && !log.contains(" ** "), "{log}");
+    let held = wait::until("they are in quarantine", Duration::from_secs(20), || {
+        let answer = node.json(&["quarantine"]);
+        let rows = answer["messages"].as_array().cloned().unwrap_or_default();
+        (rows.len() == 6).then_some(rows)
+    });
+    assert!(held.iter().all(|row| row["message"]["classification"] == "forwarded_spam"), "{held:?}");
+    let answer = node.json(&["identities"]);
+    let rows = answer["identities"].as_array().expect("identities");
+    assert!(!rows.is_empty() && rows.iter().all(|row| row["lock"].is_null()), "{rows:?}");
+    // An account's own mail still passes, and with it whatever else there would be.
+    drop(exim.send(
+        "anna@florist.example",
+        "ok9@receiver.example",
+        &smtp::message("anna@florist.example", "ok9@receiver.example", "Hi", "Flowers"),
+    ));
+    wait::until("it leaves", Duration::from_secs(20), || (sink.count() == 1).then_some(()));
+    assert_eq!(sink.recipients(), ["ok9@receiver.example"]);
 }
 
 #[test]

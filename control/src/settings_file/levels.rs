@@ -209,7 +209,8 @@ fn check_limits(node: &Node, limits: &Limits, problems: &mut Vec<Problem>) {
         ("distinct_recipients_per_day", limits.distinct_recipients_per_day),
         ("recipients_per_day", limits.recipients_per_day),
     ];
-    for (name, value) in windows.iter().chain(&recipients) {
+    let invalid = [("invalid_recipients_per_day", limits.invalid_recipients_per_day)];
+    for (name, value) in windows.iter().chain(&recipients).chain(&invalid) {
         if let (Some(0), Some(at)) = (value, node.get(name)) {
             problems.push(at.problem(
                 "`0` would let nothing through",
@@ -217,13 +218,7 @@ fn check_limits(node: &Node, limits: &Limits, problems: &mut Vec<Problem>) {
             ));
         }
     }
-    if let (Some(_), Some(at)) = (limits.distinct_recipients_per_day, node.get("distinct_recipients_per_day"))
-    {
-        problems.push(at.problem(
-            "this version does not count distinct recipients yet, so the limit would not hold",
-            "remove it; recipients_per_day is the stricter one",
-        ));
-    }
+    check_share(node, limits, problems);
     for group in [&windows[..], &recipients[..]] {
         let set: Vec<(&str, u64)> =
             group.iter().filter_map(|(name, value)| Some((*name, (*value)?))).collect();
@@ -236,6 +231,30 @@ fn check_limits(node: &Node, limits: &Limits, problems: &mut Vec<Problem>) {
                 ));
             }
         }
+    }
+}
+
+fn check_share(node: &Node, limits: &Limits, problems: &mut Vec<Problem>) {
+    if let (Some(percent), Some(at)) =
+        (limits.invalid_recipients_percent, node.get("invalid_recipients_percent"))
+        && !(1..=99).contains(&percent)
+    {
+        problems.push(at.problem(
+            format!("`{percent}` is not between 1 and 99"),
+            "write the largest share that is let through, in percent, as 10",
+        ));
+    }
+    let Some(at) = node.get("invalid_recipients_min_sample") else { return };
+    match (limits.invalid_recipients_min_sample, limits.invalid_recipients_percent) {
+        (Some(0), _) => problems.push(at.problem(
+            "`0` recipients have no share of invalid ones",
+            "write how many recipients of a day there must be before the share counts, as 50",
+        )),
+        (Some(_), None) => problems.push(at.problem(
+            "it says from how many recipients on invalid_recipients_percent counts, which is not set",
+            "add invalid_recipients_percent, or remove it",
+        )),
+        _ => {}
     }
 }
 

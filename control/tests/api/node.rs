@@ -131,6 +131,7 @@ pub fn summary(id: MessageId, user: &str, identity: &str) -> MessageSummary {
         client_queue_id: None,
         subject: Some("Hello".into()),
         own: false,
+        forwarded: false,
     }
 }
 

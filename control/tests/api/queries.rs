@@ -187,6 +187,7 @@ async fn identities_tell_who_sends_and_by_which_header_they_were_found() {
             reason: "x".into(),
         }),
         counters: schemas::limits::Counters::default(),
+        outcomes: schemas::outcomes::Outcomes::default(),
         held: 0,
         blocked_at: Vec::new(),
         blocked: Vec::new(),

@@ -409,6 +409,7 @@ fn judged(to: &[&str], message: &str, now: Timestamp) -> Judged {
         client_queue_id: None,
         subject: None,
         own: false,
+        forwarded: false,
     };
     Judged {
         envelope,

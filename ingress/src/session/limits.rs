@@ -1,9 +1,9 @@
 //! Limits of the user as they stand in the mirror of `senders`: over one, mail is deferred or refused before DATA. What slips
 //! through the lag of the mirror is held by the scorer.
 
-use schemas::limits::{Counters, Over};
+use schemas::limits::{self, Counters, Distinct, Hashes, Over};
 use schemas::settings::HeldAction;
-use schemas::{SmtpReply, Timestamp};
+use schemas::{Mailbox, SmtpReply, Timestamp};
 
 use super::{SessionUser, World, reply};
 
@@ -24,10 +24,37 @@ pub(super) fn refusal(user: &SessionUser, recipients: u64, world: &World<'_>) ->
     // beyond it can be deferred by itself.
     let too_many = || (recipients > 1).then(|| counters.too_many(world.now, recipients, limits)).flatten();
     let over = counters.over(world.now, recipients, limits).or_else(too_many)?;
+    answer(user, &over, world)
+}
+
+/// The refusal of a recipient who is one more than may be written to in a day. `new`: those of the message so far who were not
+/// written to before, to whom this one is added when it is not refused.
+pub(super) fn refusal_of_one_more(
+    user: &SessionUser,
+    recipient: &Mailbox,
+    new: &mut Hashes,
+    world: &World<'_>,
+) -> Option<SmtpReply> {
+    user.effective.limits.distinct_recipients_per_day?;
+    let nobody = Distinct::default();
+    let distinct = world.senders.recipients(&user.id).unwrap_or(&nobody);
+    let hash = limits::hash(recipient);
+    if new.contains(hash) || distinct.knows(world.now, hash) {
+        return None;
+    }
+    let over = limits::over_distinct(distinct, world.now, new.len() as u64 + 1, &user.effective.limits);
+    let refusal = over.and_then(|over| answer(user, &over, world));
+    if refusal.is_none() {
+        new.insert(hash);
+    }
+    refusal
+}
+
+fn answer(user: &SessionUser, over: &Over, world: &World<'_>) -> Option<SmtpReply> {
     match user.effective.over_limit {
         HeldAction::Hold => None,
-        HeldAction::Reject => Some(reply(550, (5, 7, 1), text(&over, None))),
-        HeldAction::Defer => Some(reply(450, (4, 7, 1), text(&over, Some(world.now)))),
+        HeldAction::Reject => Some(reply(550, (5, 7, 1), text(over, None))),
+        HeldAction::Defer => Some(reply(450, (4, 7, 1), text(over, Some(world.now)))),
     }
 }
 

@@ -1,6 +1,7 @@
 //! MAIL FROM: who may begin a transaction.
 
 use schemas::envelope::{BodyType, Ret};
+use schemas::limits::Hashes;
 use schemas::verdict::Identity;
 use schemas::{ReversePath, SmtpReply};
 
@@ -65,6 +66,7 @@ impl Session {
             user,
             reverse_path: path,
             recipients: Vec::new(),
+            new_recipients: Hashes::default(),
             ret: parsed.ret,
             envid: parsed.envid,
             body_type: parsed.body_type,

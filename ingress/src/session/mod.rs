@@ -14,6 +14,7 @@ mod starttls;
 pub use data::MessageProblem;
 
 use schemas::envelope::{BodyType, Recipient, Ret, Tls};
+use schemas::limits::Hashes;
 use schemas::senders::SendersView;
 use schemas::settings::{Effective, SettingsView};
 use schemas::{Domain, EnhancedCode, ReversePath, SmtpReply, Timestamp, UserId};
@@ -86,6 +87,8 @@ pub struct Transaction {
     pub user: SessionUser,
     pub reverse_path: ReversePath,
     pub recipients: Vec<Recipient>,
+    /// Those who were not written to before, where a limit asks for it.
+    pub new_recipients: Hashes,
     pub ret: Option<Ret>,
     pub envid: Option<String>,
     pub body_type: BodyType,

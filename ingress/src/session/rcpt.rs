@@ -5,7 +5,7 @@ use schemas::topics::MAX_ENVELOPE_BYTES;
 use schemas::{Mailbox, SmtpReply};
 
 use super::command::{ForwardPath, Parameter, Problem, is_xtext};
-use super::{Action, Session, World, limits, reply, say};
+use super::{Action, Session, Transaction, World, limits, reply, say};
 
 impl Session {
     pub(super) fn rcpt(
@@ -47,6 +47,10 @@ impl Session {
             Ok(parsed) => parsed,
             Err(problem) => return self.error(problem),
         };
+        let Transaction { user, new_recipients, .. } = transaction;
+        if let Some(refusal) = limits::refusal_of_one_more(user, &path, new_recipients, world) {
+            return self.refuse_for_now("limit", refusal);
+        }
         // As JSON, with the names of its fields.
         let bytes = path.local_part().len()
             + path.domain().as_str().len()

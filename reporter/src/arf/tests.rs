@@ -32,6 +32,7 @@ fn verdict(classification: Classification) -> Verdict {
             client_queue_id: Some("4QwErT0".into()),
             subject: Some("win".into()),
             own: false,
+            forwarded: false,
         },
         at: accepted_at.plus(std::time::Duration::from_millis(20)),
         disposition: Disposition::Quarantine,

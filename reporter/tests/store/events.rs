@@ -34,6 +34,7 @@ pub fn summary(number: u32, classification: Classification) -> MessageSummary {
         client_queue_id: Some(format!("4QwErT{number:06}")),
         subject: Some("Your order".into()),
         own: false,
+        forwarded: false,
     }
 }
 

@@ -143,6 +143,15 @@ pub struct Limits {
     pub recipients_per_day: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distinct_recipients_per_day: Option<u64>,
+    /// Recipients of whom the receiver said that they do not exist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invalid_recipients_per_day: Option<u64>,
+    /// The same as a share of the recipients of a day, in percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invalid_recipients_percent: Option<u64>,
+    /// How many recipients of a day there must be before that share counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invalid_recipients_min_sample: Option<u64>,
 }
 
 /// When a sender is locked by itself; each value that is absent is inherited.

@@ -13,13 +13,14 @@ use std::path::PathBuf;
 use schemas::attempt::{AttemptCause, AttemptEvent, Outcome};
 use schemas::commands::{Action, Command};
 use schemas::envelope::{Envelope, Origin};
+use schemas::history::{Arrivals, Contacts, Rates, Text};
 use schemas::migration::{Migration, MigrationState};
 use schemas::models::ModelRecord;
 use schemas::plan::Plan;
 use schemas::quarantine::{QuarantineRow, QuarantineState};
 use schemas::queue::QueueEntry;
 use schemas::reply::Reply;
-use schemas::senders::{HoldRow, SenderRow};
+use schemas::senders::{HoldRow, RecipientsRow, SenderRow};
 use schemas::session::SessionRefusals;
 use schemas::settings::{Change, Setting, UserAuth};
 use schemas::verdict::{Classification, Disposition, Judged, VerdictEvent};
@@ -174,6 +175,19 @@ fn senders() {
 #[test]
 fn holds() {
     check("holds", |_: &HoldRow| vec!["hold"], &["hold"]);
+}
+
+#[test]
+fn histories() {
+    check("history_rates", |_: &Rates| vec!["rates"], &["rates"]);
+    check("history_contacts", |_: &Contacts| vec!["contacts"], &["contacts"]);
+    check("history_arrivals", |_: &Arrivals| vec!["arrivals"], &["arrivals"]);
+    check("history_text", |_: &Text| vec!["text"], &["text"]);
+}
+
+#[test]
+fn recipients() {
+    check("recipients", |_: &RecipientsRow| vec!["recipients"], &["recipients"]);
 }
 
 #[test]

@@ -5,13 +5,16 @@ use std::collections::BTreeMap;
 use schemas::attempt::{Attempt, AttemptCause, AttemptEvent, Egress, Outcome, RecipientResult};
 use schemas::commands::{Action, Command, QueueSelect};
 use schemas::envelope::{BodyType, Client, Envelope, Notify, Origin, Recipient, Ret, Tls};
+use schemas::history::{Arrivals, Contacts, Counted, Fingerprint, Rates, Text, day_of, five_minutes_of};
+use schemas::limits::{Asked, Hashes};
 use schemas::migration::{Migration, MigrationState};
 use schemas::models::{Delta, Feedback, ModelRecord};
+use schemas::outcomes::{Numbers, Outcomes};
 use schemas::plan::Plan;
 use schemas::quarantine::{QuarantineRow, QuarantineState};
 use schemas::queue::{QueueEntry, QueuedRecipient};
 use schemas::reply::Reply;
-use schemas::senders::{BlockedMessage, HoldRow, Lock, LockChange, SenderRow};
+use schemas::senders::{BlockedMessage, HoldRow, Lock, LockChange, RecipientsRow, SenderRow};
 use schemas::session::SessionRefusals;
 use schemas::settings::{
     AutomaticLock, Change, CheckMode, DkimAlgorithm, DkimKey, DomainSettings, EgressPool, EgressSource,
@@ -176,6 +179,7 @@ fn summary(full: bool) -> MessageSummary {
         client_queue_id: full.then(|| "4QwErT0".into()),
         subject: full.then(|| "Grüße".into()),
         own: false,
+        forwarded: false,
     }
 }
 
@@ -226,6 +230,9 @@ fn verdicts(out: &mut Vec<(String, Value)>) {
     put(out, "verdicts/judged_quarantine", &verdict(Disposition::Quarantine, true));
     put(out, "verdicts/judged_hold", &verdict(Disposition::Hold, false));
     put(out, "verdicts/judged_with_its_basis", &verdict_with_basis());
+    let VerdictEvent::Judged(mut forwarded) = verdict(Disposition::Release, false) else { return };
+    forwarded.message.forwarded = true;
+    put(out, "verdicts/judged_forwarded", &VerdictEvent::Judged(forwarded));
     let (message, by, command_id) = (summary(true), "root@node1 (cli)".to_owned(), "c1".to_owned());
     let released = VerdictEvent::Released {
         message: message.clone(),
@@ -370,6 +377,7 @@ fn state(out: &mut Vec<(String, Value)>) {
             reason: "spam".into(),
         }),
         counters: schemas::limits::Counters::default(),
+        outcomes: Outcomes::default(),
         held: 0,
         blocked_at: Vec::new(),
         blocked: Vec::new(),
@@ -387,12 +395,24 @@ fn state(out: &mut Vec<(String, Value)>) {
     put(out, "senders/identity_with_evidence", &blocked);
     let mut limited = row(None);
     let limits = Limits { messages_per_hour: Some(5), recipients_per_day: Some(9), ..Limits::default() };
-    limited.counters.count(AT, 3, &limits);
+    let three = Asked { recipients: 3, ..Asked::default() };
+    limited.counters.count(AT, &three, &limits);
     limited.held = 2;
     put(out, "senders/user_with_counters", &limited);
+    let mut bounced = row(None);
+    let limits = Limits { invalid_recipients_percent: Some(10), ..Limits::default() };
+    bounced.counters.count(AT, &three, &limits);
+    bounced.counters.count_invalid(AT, 1, &limits);
+    bounced.outcomes.add(AT, Numbers { sent: 3, invalid: 1, refused: 1 });
+    put(out, "senders/user_with_invalid_recipients", &bounced);
+    let mut recipients = RecipientsRow::default();
+    let hashes: Hashes = [7, 4_000_000_000].into_iter().collect();
+    recipients.distinct.add(AT, &hashes);
+    put(out, "recipients/recipients", &recipients);
     let hold = HoldRow {
         message: summary(true),
         recipients: 3,
+        recipient_hashes: Hashes::default(),
         since: AT,
         why: "5 of 5 messages per hour".into(),
         score: 0.1,
@@ -402,6 +422,30 @@ fn state(out: &mut Vec<(String, Value)>) {
         stored_at: AT,
     };
     put(out, "holds/hold", &hold);
+    put(out, "holds/hold_with_recipients", &HoldRow { recipient_hashes: hashes, ..hold });
+    histories(out);
+}
+
+fn histories(out: &mut Vec<(String, Value)>) {
+    let day = |days: u64| AT.plus(std::time::Duration::from_secs(days * 86_400));
+    let mut rates = Rates::new(AT);
+    let mut contacts = Contacts::default();
+    for number in 0..20u16 {
+        let counted =
+            Counted { recipients: 3, strangers: 1, domains: &[number % 5, 40_000], from_domain: Some(7) };
+        rates.count(day(u64::from(number)), &counted);
+        contacts.remember(number * 3000, day_of(day(u64::from(number) * 4)));
+    }
+    rates.count(day(40), &Counted::default());
+    put(out, "history_rates/rates", &rates);
+    put(out, "history_contacts/contacts", &contacts);
+    let mut arrivals = Arrivals::default();
+    arrivals.add(five_minutes_of(AT), 3);
+    arrivals.add(five_minutes_of(AT) + 2, 1);
+    put(out, "history_arrivals/arrivals", &arrivals);
+    let fingerprint = Fingerprint(std::array::from_fn(|at| at as u8 * 8));
+    let identities = [1, 4711, 65_535].into_iter().collect();
+    put(out, "history_text/text", &Text { fingerprint, first: AT, last: day(1), identities });
 }
 
 fn user_settings() -> UserSettings {
@@ -431,6 +475,7 @@ fn user_settings() -> UserSettings {
             messages_per_month: Some(4),
             recipients_per_day: Some(5),
             distinct_recipients_per_day: Some(6),
+            ..Limits::default()
         }),
         over_limit: Some(HeldAction::Hold),
         automatic_lock: None,
@@ -467,6 +512,15 @@ fn settings(out: &mut Vec<(String, Value)>) {
     });
     let settings = UserSettings { automatic_lock, ..UserSettings::default() };
     put(out, "settings/defaults_with_automatic_lock", &Setting::Defaults { settings });
+    let limits = Limits {
+        distinct_recipients_per_day: Some(500),
+        invalid_recipients_per_day: Some(100),
+        invalid_recipients_percent: Some(10),
+        invalid_recipients_min_sample: Some(50),
+        ..Limits::default()
+    };
+    let settings = UserSettings { limits: Some(limits), ..UserSettings::default() };
+    put(out, "settings/defaults_with_limits_of_recipients", &Setting::Defaults { settings });
     let threshold = UserSettings { spam_threshold: Some(0.75), ..UserSettings::default() };
     put(out, "settings/defaults_threshold", &Setting::Defaults { settings: threshold });
     let weights =

@@ -23,6 +23,7 @@ pub fn features(facts: &Facts<'_>, lexicon: &Lexicon, named: bool) -> Features {
     let subject = Words::of(&reading.subject, named);
     let from_name = Words::of(&reading.from.name, named);
     let text = body::words(&reading, named);
+    features.text = super::fingerprint::of(&text);
     structure::facts(facts, &reading, &text, &mut features);
     let targets = link::Targets::of(&reading);
     targets.facts(&reading, &mut features);

@@ -51,6 +51,8 @@ pub struct Features {
     per_block: [u32; BLOCKS],
     /// What each feature says, for the evidence; only when asked for, since most messages are never explained.
     names: Option<Vec<String>>,
+    /// Of the text that they were made from.
+    pub text: Option<schemas::history::Fingerprint>,
 }
 
 impl Features {
@@ -62,6 +64,7 @@ impl Features {
             seen: vec![0; BUCKETS / 64],
             per_block: [0; BLOCKS],
             names: named.then(Vec::new),
+            text: None,
         }
     }
 

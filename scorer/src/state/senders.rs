@@ -1,15 +1,20 @@
 //! Outgoing users and identities of one partition: when they were seen, what became of their mail, their locks.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use schemas::limits::{Counters, Over};
+use schemas::limits::{Counters, Distinct};
 use schemas::senders::{BlockedMessage, Lock, LockChange, SenderRow};
-use schemas::settings::{Limits, LockPolicy};
+use schemas::settings::LockPolicy;
 use schemas::verdict::{BY_POLICY, Identity, MessageSummary};
 use schemas::{Domain, Timestamp, UserId};
 
+use super::Histories;
 use crate::locks;
+
+mod counting;
+
+pub use counting::Failures;
 
 /// Identities of one user that have a row. With more, further ones count for their user only until idle ones leave: a
 /// client that makes up identities must not fill the memory. Locks always find room.
@@ -29,13 +34,19 @@ pub struct Senders {
     identities: usize,
     /// Rows that changed since they were last written.
     dirty: Vec<Key>,
+    /// Users whose different recipients changed since they were last written.
+    dirty_recipients: BTreeSet<UserId>,
     /// Locks that end by themselves, by when.
     timed: BTreeSet<(Timestamp, Key)>,
+    /// How they behave.
+    pub histories: Histories,
 }
 
 #[derive(Debug, Default)]
 struct UserRows {
     user: Option<Kept>,
+    /// The different recipients, where a limit asks for them.
+    recipients: Option<Distinct>,
     identities: HashMap<Identity, Kept>,
 }
 
@@ -89,16 +100,29 @@ impl Senders {
         }
     }
 
-    pub fn remove(&mut self, user: &UserId, identity: Option<&Identity>) {
+    /// Takes the different recipients of a user, as they are read from the topic; none removes them.
+    pub fn put_recipients(&mut self, user: &UserId, recipients: Option<Distinct>) {
+        if recipients.is_some() || self.users.contains_key(user) {
+            self.users.entry(user.clone()).or_default().recipients = recipients;
+        }
+    }
+
+    /// Removes a row; with that of the user itself what is known of its recipients. `true` when there was such.
+    pub fn remove(&mut self, user: &UserId, identity: Option<&Identity>) -> bool {
         self.forget_timer(&(user.clone(), identity.cloned()));
-        let Some(rows) = self.users.get_mut(user) else { return };
+        let Some(rows) = self.users.get_mut(user) else { return false };
+        let mut had_recipients = false;
         match identity {
-            None => rows.user = None,
+            None => {
+                rows.user = None;
+                had_recipients = rows.recipients.take().is_some();
+            }
             Some(identity) => self.identities -= usize::from(rows.identities.remove(identity).is_some()),
         }
-        if rows.user.is_none() && rows.identities.is_empty() {
+        if rows.user.is_none() && rows.identities.is_empty() && rows.recipients.is_none() {
             self.users.remove(user);
         }
+        had_recipients
     }
 
     #[must_use]
@@ -137,33 +161,13 @@ impl Senders {
         }
     }
 
-    /// Counts a message that is released against the limits of its user.
-    pub fn count_sent(&mut self, message: &MessageSummary, recipients: u64, limits: &Limits, at: Timestamp) {
-        self.change(&message.user, &message.domain, None, at, |row| {
-            row.counters.count(at, recipients, limits);
-        });
-    }
-
-    /// The limit that a message of this user is over.
-    #[must_use]
-    pub fn over_limit(&self, user: &UserId, recipients: u64, limits: &Limits, at: Timestamp) -> Option<Over> {
-        self.get(user, None).and_then(|row| row.counters.over(at, recipients, limits))
-    }
-
-    /// What counts against each limit of this user, and the limit.
-    #[must_use]
-    pub fn standing(&self, user: &UserId, limits: &Limits, at: Timestamp) -> BTreeMap<String, (u64, u64)> {
-        let none = Counters::default();
-        self.get(user, None).map_or(&none, |row| &row.counters).standing(at, limits)
-    }
-
     /// Notes how many messages of a user wait.
     pub fn set_held(&mut self, message: &MessageSummary, held: usize, at: Timestamp) {
         let held = u32::try_from(held).unwrap_or(u32::MAX);
         self.change(&message.user, &message.domain, None, at, |row| row.held = held);
     }
 
-    fn has_room(&self, user: &UserId) -> bool {
+    pub(super) fn has_room(&self, user: &UserId) -> bool {
         let of_user = self.users.get(user).map_or(0, |rows| rows.identities.len());
         of_user < MAX_IDENTITIES_PER_USER && self.identities < MAX_IDENTITIES
     }
@@ -387,7 +391,8 @@ pub fn new_row(user: &UserId, domain: &Domain, identity: Option<&Identity>, at: 
         released: 0,
         quarantined: 0,
         lock: None,
-        counters: schemas::limits::Counters::default(),
+        counters: Counters::default(),
+        outcomes: schemas::outcomes::Outcomes::default(),
         held: 0,
         blocked_at: Vec::new(),
         blocked: Vec::new(),

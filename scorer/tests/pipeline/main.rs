@@ -4,7 +4,10 @@
 
 #[path = "../../../eventlog/tests/faulty/mod.rs"]
 mod faulty;
+mod feedback;
 mod site;
+
+mod behaviour;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -282,7 +282,7 @@ impl Site {
         records
     }
 
-    /// Waits until every accepted message and command is done.
+    /// Waits until every accepted message, command and attempt is done.
     pub async fn settled(&self) {
         self.lag_below(1).await;
     }
@@ -292,7 +292,8 @@ impl Site {
             loop {
                 let accepted = self.log.lag("scorer", Topic::Accepted).await.unwrap();
                 let commands = self.log.lag("scorer", Topic::Commands).await.unwrap();
-                if accepted + commands < limit {
+                let attempts = self.log.lag("scorer", Topic::Attempts).await.unwrap();
+                if accepted + commands + attempts < limit {
                     return;
                 }
                 tokio::time::sleep(Duration::from_millis(1)).await;
