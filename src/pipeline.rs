@@ -230,8 +230,12 @@ fn spawn_scorer(
     shutdown: &CancellationToken,
 ) -> anyhow::Result<()> {
     let classifier = Arc::new(classifier(config)?);
-    let config =
-        scorer::Config { slots: config.scorer_slots, ..scorer::Config::new(config.node.clone(), classifier) };
+    let outside = Arc::new(outside(config, &shared.settings)?);
+    let config = scorer::Config {
+        slots: config.scorer_slots,
+        outside,
+        ..scorer::Config::new(config.node.clone(), classifier)
+    };
     let run = scorer::run(
         config,
         Arc::clone(&shared.log),
@@ -242,6 +246,35 @@ fn spawn_scorer(
     );
     workers.spawn(named("scorer", async { Ok(run.await?) }));
     Ok(())
+}
+
+/// Whom the scorer asks.
+fn outside(config: &Config, settings: &View<SettingsView>) -> anyhow::Result<scorer::outside::Outside> {
+    use scorer::outside::{Outside, alignment, dns, dns_lists::DnsLists};
+    let mut outside = Outside { deadline: config.verdict_timeout / 2, ..Outside::default() };
+    let given = &config.alignment.addresses;
+    // A relay behind this one is what receivers see, and only its operator knows its addresses.
+    let aligned = config.alignment.enabled && (config.delivery.relay_host.is_none() || !given.is_empty());
+    if config.dns_lists.is_empty() && !aligned {
+        return Ok(outside);
+    }
+    let resolver = match dns::resolver(&config.delivery.dns_servers) {
+        Ok(resolver) => resolver,
+        Err(error) if config.dns_lists.is_empty() => {
+            tracing::warn!(%error, "From domains are not looked up");
+            return Ok(outside);
+        }
+        Err(error) => return Err(error).context("scorer.dns_list"),
+    };
+    if aligned {
+        let node = alignment::Node { hostname: config.hostname.clone(), addresses: given.clone() };
+        let alignment = alignment::Alignment::new(Arc::clone(&resolver), settings.clone(), node);
+        outside.alignment = Some(Arc::new(alignment));
+    }
+    if !config.dns_lists.is_empty() {
+        outside.dns_lists = Some(Arc::new(DnsLists::new(config.dns_lists.clone(), resolver)));
+    }
+    Ok(outside)
 }
 
 /// The content classifier that a configuration names.

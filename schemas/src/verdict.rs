@@ -58,6 +58,8 @@ pub enum Classification {
     MissingFrom,
     ManyFrom,
     MalformedHeader,
+    ListedHost,
+    Dmarc,
     #[serde(other)]
     Unknown,
 }
@@ -218,6 +220,18 @@ impl Classification {
                 content,
                 "Blocked: malformed header section",
             ),
+            C::ListedHost => (
+                "listed_host",
+                "a DNS list names a host or domain in it",
+                policy,
+                "Blocked: it names a host or domain that is on a DNS list",
+            ),
+            C::Dmarc => (
+                "dmarc",
+                "receivers would find that its From domain fails DMARC (RFC 9989)",
+                EnhancedCode(5, 7, 26),
+                "Blocked: From domain fails DMARC, neither SPF nor DKIM is aligned",
+            ),
             C::Unknown => ("unknown", "a class that this version does not know", policy, "Blocked"),
         }
     }
@@ -335,12 +349,26 @@ pub struct Basis {
     /// What symbols weighed before the settings turned them up or down: index among the symbols, weight.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unweighed: Vec<(usize, f32)>,
+    /// Symbols that answer a check for which others were asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asked: Vec<AskedCheck>,
     /// The client got a 250 though the message went to quarantine.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub told_250: bool,
     /// The limits of the user, by their names in settings: what counted against each before this message, and the limit.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub limits: BTreeMap<String, (u64, u64)>,
+}
+
+/// A symbol that answers a check for which others were asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AskedCheck {
+    /// Index among the symbols.
+    pub symbol: usize,
+    /// Code of the check.
+    pub check: Classification,
+    /// What it weighed before the settings had their say.
+    pub weight: f32,
 }
 
 impl Basis {

@@ -68,12 +68,18 @@ pub const CHECKS: [Check; 18] = [
     counts(C::MalformedHeader, "MALFORMED_HEADER", 0.1, fields::malformed_header),
 ];
 
+/// Checks that others are asked for (see `outside`): counted, unless they are switched. They come after those of
+/// [`CHECKS`].
+pub const ASKED: [Classification; 2] = [C::ListedHost, C::Dmarc];
+
 /// What the checks found.
 #[derive(Debug, Default)]
 pub struct Found {
     pub symbols: Vec<Symbol>,
     /// Of the first check in the list that blocks.
     pub blocked_as: Option<Classification>,
+    /// Which symbols answer a check that others were asked for: index, check, and what it weighed by itself.
+    pub asked: Vec<(usize, Classification, f32)>,
     /// A mail loop: not even an allow list lets it go on.
     pub is_loop: bool,
 }
@@ -108,7 +114,8 @@ pub fn assess(policy: &Policy, mut find: impl FnMut(&Check) -> Option<String>) -
 #[must_use]
 pub fn off(policy: &Policy) -> Vec<String> {
     let off = CHECKS.iter().enumerate().filter(|(index, _)| policy.check_mode(*index) == CheckMode::Off);
-    off.map(|(_, check)| check.classification.code().to_owned()).collect()
+    let asked = ASKED.into_iter().filter(|asked| policy.asked_mode(*asked) == CheckMode::Off);
+    off.map(|(_, check)| check.classification).chain(asked).map(|off| off.code().to_owned()).collect()
 }
 
 /// Whether a check of the author and the reverse-path would find something, as far as that can be told from them alone.
@@ -128,5 +135,28 @@ pub fn finds_by_sender(
     }
 }
 
+impl Found {
+    /// Adds what others found. What is only passed on may fail DMARC without anybody's fault: there it never blocks.
+    pub fn add_asked(&mut self, asked: &[(Classification, Symbol)], policy: &Policy, is_forwarded: bool) {
+        for (classification, symbol) in asked {
+            let never_blocks = is_forwarded && *classification == Classification::Dmarc;
+            let mode = match policy.asked_mode(*classification) {
+                CheckMode::Off => continue,
+                CheckMode::Block if never_blocks => CheckMode::Count,
+                mode => mode,
+            };
+            let mut symbol = symbol.clone();
+            self.asked.push((self.symbols.len(), *classification, symbol.weight));
+            if mode == CheckMode::Block {
+                symbol.weight = 1.0;
+                self.blocked_as.get_or_insert(*classification);
+            }
+            self.symbols.push(symbol);
+        }
+    }
+}
+
+#[cfg(test)]
+mod asked_tests;
 #[cfg(test)]
 mod table_tests;

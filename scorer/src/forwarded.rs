@@ -72,19 +72,22 @@ fn is_from_outside(field: &str) -> bool {
     let authenticated = protocol.ends_with(['a', 'A']) || received.contains("(Authenticated sender: ");
     is_smtp
         && !authenticated
-        && from.split('[').skip(1).any(|rest| rest.split(']').next().is_some_and(is_public))
+        && from.split('[').skip(1).any(|rest| rest.split(']').next().is_some_and(is_public_text))
 }
 
-fn is_public(text: &str) -> bool {
+fn is_public_text(text: &str) -> bool {
     let text = text.strip_prefix("IPv6:").unwrap_or(text);
-    match text.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
-        Ok(IpAddr::V4(ip)) => {
-            !(ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_unspecified())
-        }
-        Ok(IpAddr::V6(ip)) => {
+    text.parse().is_ok_and(is_public)
+}
+
+/// Whether an address may be one of the internet.
+#[must_use]
+pub fn is_public(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => !(ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_unspecified()),
+        IpAddr::V6(ip) => {
             !(ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local() || ip.is_unspecified())
         }
-        Err(_) => false,
     }
 }
 

@@ -11,7 +11,7 @@
 //! | 4 | a mail loop (check in block mode) | `too_many_received` | quarantine: let go on, it would never end |
 //! | 5 | sender on the allow list, or every recipient on it | `allow_listed` | release |
 //! | 6 | sender, or any recipient, on a block list | `blocked_sender`, `blocked_recipient` | quarantine (observed: release) |
-//! | 7 | a structure check in block mode | of the first in `checks::CHECKS` | quarantine (observed: release) |
+//! | 7 | a check in block mode | of the first in `checks::CHECKS`, then `checks::ASKED` | quarantine (observed: release) |
 //! | 8 | score at or above the user's `spam_threshold` | `spam`; `phishing` when it is after credentials in somebody else's name; `forwarded_spam` when it is only passed on | quarantine (observed: release) |
 //! | 9 | score at or above the model's second point | `suspect` | release |
 //! | 10 | nothing of that | `clean` | release |
@@ -24,7 +24,9 @@
 //! between rows 5 and 6.
 
 use schemas::settings::QuarantineResponse;
-use schemas::verdict::{Classification, Disposition, MessageSummary, RemoveField, Symbol, Verdict};
+use schemas::verdict::{
+    AskedCheck, Classification, Disposition, MessageSummary, RemoveField, Symbol, Verdict,
+};
 use schemas::{EnhancedCode, Envelope, Position, SmtpReply, Timestamp};
 
 use crate::behaviour::{self, Sighting};
@@ -98,7 +100,6 @@ pub fn judge(
     let lists = Lists::ask(&envelope.reverse_path, facts.header_from(), recipients, policy);
     let lock = senders.lock(&envelope.user, &identified.identity, now);
     let mut found = checks::run(&facts, policy);
-    policy.weigh(&mut found.symbols);
     let mut content = content::examine(&facts, policy, classifier);
     content.symbols.extend_from_slice(&findings.symbols);
     content.is_virus |= findings.is_virus;
@@ -114,6 +115,8 @@ pub fn judge(
     let turned = policy.weigh(&mut content.symbols);
 
     let mut symbols = Vec::new();
+    found.add_asked(&findings.checks, policy, is_forwarded);
+    policy.weigh(&mut found.symbols);
     if is_forwarded {
         symbols.push(evidence::symbol(recompute::FORWARDED, 0.0, ""));
     }
@@ -135,6 +138,12 @@ pub fn judge(
     let decision = decision::decide(&grounds, policy);
     let unweighed = turned.into_iter().map(|(index, weight)| (symbols.len() + index, weight)).collect();
     symbols.extend(content.symbols);
+    let asked = found.asked.iter().map(|(index, check, weight)| AskedCheck {
+        symbol: symbols.len() + index,
+        check: *check,
+        weight: *weight,
+    });
+    let asked = asked.collect();
     symbols.extend(found.symbols);
     // Whoever looks into an account wants to know which of its scripts it was.
     if let Some((script, _)) = identity::auto::script(&facts.header) {
@@ -147,7 +156,7 @@ pub fn judge(
     let model = Some(classifier.version());
     let mut judgement = write(&facts, accepted, policy, identified, decision, symbols, model, now);
     judgement.verdict.message.forwarded = is_forwarded;
-    judgement.verdict.basis = Some(recompute::basis(&facts, policy, points, unweighed, decision));
+    judgement.verdict.basis = Some(recompute::basis(&facts, policy, points, unweighed, asked, decision));
     Judgement { sighting, ..judgement }
 }
 

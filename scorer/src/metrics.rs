@@ -14,6 +14,7 @@ pub struct Metrics {
     judged: Family<Label, Counter>,
     symbols: Family<[(&'static str, String); 1], Counter>,
     commands: Family<Label, Counter>,
+    dns_lists: Family<[(&'static str, String); 1], Gauge>,
     pub(crate) undecodable: Counter,
     pub(crate) bodies_lost: Counter,
     pub(crate) defects: Counter,
@@ -38,6 +39,7 @@ impl Metrics {
             judged: Family::default(),
             symbols: Family::default(),
             commands: Family::default(),
+            dns_lists: Family::default(),
             undecodable: Counter::default(),
             bodies_lost: Counter::default(),
             defects: Counter::default(),
@@ -55,6 +57,11 @@ impl Metrics {
         register.add("judged", "Messages judged, by classification", &metrics.judged);
         register.add("symbols", "Findings, by symbol", &metrics.symbols);
         register.add("commands", "Commands carried out, by action", &metrics.commands);
+        register.add(
+            "dns_list_believed",
+            "1 while a DNS list works and is used, by zone",
+            &metrics.dns_lists,
+        );
         register.add("undecodable", "Records that cannot be read and were passed over", &metrics.undecodable);
         register.add("bodies_lost", "Messages whose body is gone", &metrics.bodies_lost);
         register.add("defects", "Messages that the scorer failed on", &metrics.defects);
@@ -79,6 +86,10 @@ impl Metrics {
         for symbol in &verdict.symbols {
             self.symbols.get_or_create(&[("symbol", symbol.name.clone())]).inc();
         }
+    }
+
+    pub(crate) fn dns_list(&self, zone: &str, believed: bool) {
+        self.dns_lists.get_or_create(&[("zone", zone.to_owned())]).set(believed.into());
     }
 
     pub(crate) fn command(&self, action: &'static str) {

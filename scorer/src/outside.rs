@@ -1,13 +1,24 @@
 //! What others say of a message. They are asked about many messages at once, before these are judged one after the other: a
 //! slow answer costs its message what is left of the deadline, and no partition more.
 
+pub mod alignment;
+pub mod dns;
+pub mod dns_lists;
+mod memory;
+mod names;
+mod pause;
+
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
-use schemas::verdict::Symbol;
+use schemas::verdict::{Classification, Symbol};
+use tokio::time::Instant;
 
+use self::alignment::Alignment;
+use self::dns_lists::DnsLists;
 use crate::judge::Case;
 
 /// Whom to ask. By default nobody.
@@ -15,12 +26,14 @@ use crate::judge::Case;
 pub struct Outside {
     /// What has not been said by then is not waited for.
     pub deadline: Duration,
+    pub dns_lists: Option<Arc<DnsLists>>,
+    pub alignment: Option<Arc<Alignment>>,
 }
 
 impl Default for Outside {
     fn default() -> Self {
         // Half of the time that a session waits for its verdict by default.
-        Outside { deadline: Duration::from_millis(2500) }
+        Outside { deadline: Duration::from_millis(2500), dns_lists: None, alignment: None }
     }
 }
 
@@ -29,13 +42,15 @@ impl Default for Outside {
 pub struct Findings {
     pub symbols: Vec<Symbol>,
     pub is_virus: bool,
+    /// What a check of [`ASKED`](crate::checks::ASKED) found; what it means is for the policy to say.
+    pub checks: Vec<(Classification, Symbol)>,
 }
 
 impl Outside {
     /// `true` when there is nobody to ask.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        true
+        self.dns_lists.is_none() && self.alignment.is_none()
     }
 
     /// Asks about all of them at once; the answers stand in their order.
@@ -55,7 +70,25 @@ impl Outside {
     }
 
     async fn ask_about(&self, case: &Case<'_>) -> Findings {
-        let _ = (case, self.deadline);
-        Findings::default()
+        let until = Instant::now() + self.deadline;
+        let listed = async {
+            match &self.dns_lists {
+                Some(lists) => lists.ask_about(case, until).await,
+                None => Vec::new(),
+            }
+        };
+        let aligned = async {
+            match &self.alignment {
+                Some(alignment) => alignment.ask_about(case, until).await,
+                None => alignment::Found::default(),
+            }
+        };
+        let (listed, aligned) = tokio::join!(listed, aligned);
+        let checks = listed.into_iter().map(|symbol| (Classification::ListedHost, symbol));
+        Findings {
+            checks: checks.chain(aligned.dmarc.map(|symbol| (Classification::Dmarc, symbol))).collect(),
+            symbols: aligned.spf.into_iter().collect(),
+            is_virus: false,
+        }
     }
 }

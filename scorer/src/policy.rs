@@ -45,6 +45,9 @@ pub struct Policy {
     pub block_recipients: AddressList,
     /// Lower case, without the dot.
     pub blocked_extensions: Vec<String>,
+    /// Where its mail leaves from, and as whom it is signed when its From domain has no key.
+    pub delivery_pool: Option<String>,
+    pub dkim_selector: Option<String>,
     /// One for each of [`CHECKS`], in its order.
     modes: Vec<CheckMode>,
     switched: HashMap<String, CheckMode>,
@@ -85,6 +88,8 @@ impl Policy {
             allow_recipients: AddressList::of(&settings.allow_recipients),
             block_recipients: AddressList::of(&settings.block_recipients),
             blocked_extensions,
+            delivery_pool: settings.delivery_pool,
+            dkim_selector: settings.dkim_selector,
             modes: CHECKS.iter().map(|c| mode(c.classification.code(), c.default_mode)).collect(),
             switched,
             weights: settings.weights.into_iter().collect(),
@@ -123,6 +128,12 @@ impl Policy {
     #[must_use]
     pub fn mode(&self, classification: Classification) -> CheckMode {
         self.switched.get(classification.code()).copied().unwrap_or(CheckMode::Block)
+    }
+
+    /// The mode of a check of [`ASKED`](crate::checks::ASKED).
+    #[must_use]
+    pub fn asked_mode(&self, classification: Classification) -> CheckMode {
+        self.switched.get(classification.code()).copied().unwrap_or(CheckMode::Count)
     }
 }
 

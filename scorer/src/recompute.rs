@@ -4,9 +4,9 @@
 use schemas::Envelope;
 use schemas::Mailbox;
 use schemas::settings::{CheckMode, QuarantineResponse};
-use schemas::verdict::{Basis, Classification, Disposition, Symbol, Verdict};
+use schemas::verdict::{AskedCheck, Basis, Classification, Disposition, Symbol, Verdict};
 
-use crate::checks::{self, CHECKS, Check};
+use crate::checks::{self, ASKED, CHECKS, Check};
 use crate::classifier::Classifier;
 use crate::content::{self, Content};
 use crate::decision::{self, Decision, Grounds, LIST_SYMBOLS, Lists};
@@ -40,6 +40,7 @@ pub fn basis(
     policy: &Policy,
     points: (f32, f32),
     unweighed: Vec<(usize, f32)>,
+    asked: Vec<AskedCheck>,
     decision: Decision,
 ) -> Basis {
     let (spam, suspect) = decision::thresholds(points, policy);
@@ -57,6 +58,7 @@ pub fn basis(
         sender_rules: policy.sender_rules,
         attachment_rules: policy.attachment_rules,
         unweighed,
+        asked,
         told_250: decision.disposition == Disposition::Quarantine
             && decision.response(policy) == QuarantineResponse::Accept,
         limits: std::collections::BTreeMap::new(),
@@ -89,8 +91,9 @@ pub fn decide_again(verdict: &Verdict, policy: &Policy) -> Again {
     // What is not known is taken to be found nowhere, and everywhere: where that leads to the same, it does not matter.
     let mut decided = None;
     for all in [false, true] {
-        let (found, content) = (stored.found(all), stored.content(all));
+        let content = stored.content(all);
         for is_forwarded in stored.is_forwarded() {
+            let found = stored.found(all, is_forwarded);
             let grounds = Grounds {
                 is_locked: has(verdict, LOCKED),
                 is_forwarded,
@@ -109,7 +112,7 @@ pub fn decide_again(verdict: &Verdict, policy: &Policy) -> Again {
 }
 
 /// Judges the message of a verdict again. What others and its sender's history said of it, and its sender's lock, are taken
-/// from the verdict.
+/// from the verdict; of checks for which nobody was asked then, it is taken that they found nothing.
 #[must_use]
 pub fn judge_again(
     verdict: &Verdict,
@@ -121,24 +124,26 @@ pub fn judge_again(
     let by_message = |symbol: &Symbol| {
         content::SYMBOLS.contains(&symbol.name.as_str()) || is_no_content(&symbol.name) || is_check(symbol)
     };
-    let raw = |verdict: &Verdict| -> Vec<Symbol> {
-        let unweighed = verdict.basis.as_ref().map_or(&[][..], |basis| &basis.unweighed);
-        before_weighing(verdict, unweighed).collect()
-    };
+    let basis = verdict.basis.clone().unwrap_or_default();
     let others = Findings {
-        symbols: Vec::new(),
         is_virus: verdict.message.classification == Classification::Virus
             && !has(verdict, content::VIRUS_TEST),
+        ..Findings::default()
     };
     let case = Case { envelope, message, policy };
     let mut again =
         judge(&case, &others, verdict.accepted, &Senders::default(), classifier, verdict.at).verdict;
-    let of_message = raw(&again).into_iter().filter(by_message);
-    let of_others = raw(verdict).into_iter().filter(|symbol| !by_message(symbol) || symbol.name == LOCKED);
-    again.symbols = of_message.chain(of_others).collect();
-    if let Some(basis) = &mut again.basis {
-        basis.unweighed.clear();
+    let Some(judged) = again.basis.take() else { return as_it_was(&again) };
+    let mut symbols: Vec<Symbol> = before_weighing(&again, &judged).filter(by_message).collect();
+    symbols
+        .extend(before_weighing(verdict, &basis).filter(|found| !by_message(found) || found.name == LOCKED));
+    let mut answers = Vec::new();
+    for (check, symbol) in asked(verdict, &basis) {
+        answers.push(AskedCheck { symbol: symbols.len(), check, weight: symbol.weight });
+        symbols.push(symbol);
     }
+    again.symbols = symbols;
+    again.basis = Some(Basis { asked: answers, unweighed: Vec::new(), ..judged });
     match decide_again(&again, policy) {
         Again::Decided(decision) => decision,
         // Not of a verdict under this very policy.
@@ -159,12 +164,23 @@ fn is_check(symbol: &Symbol) -> bool {
     CHECKS.iter().any(|check| check.symbol == symbol.name)
 }
 
-fn before_weighing(verdict: &Verdict, unweighed: &[(usize, f32)]) -> impl Iterator<Item = Symbol> {
-    verdict.symbols.iter().enumerate().map(|(index, symbol)| {
-        let turned = unweighed.iter().find(|(turned, _)| *turned == index);
+/// Symbols as they were found, but for those that answer a check for which others were asked.
+fn before_weighing(verdict: &Verdict, basis: &Basis) -> impl Iterator<Item = Symbol> {
+    let is_asked = |index: usize| basis.asked.iter().any(|asked| asked.symbol == index);
+    let others = verdict.symbols.iter().enumerate().filter(move |(index, _)| !is_asked(*index));
+    others.map(|(index, symbol)| {
+        let turned = basis.unweighed.iter().find(|(turned, _)| *turned == index);
         let weight = turned.map_or(symbol.weight, |(_, weight)| *weight);
         // Evidence is for people; here it only costs.
         Symbol { name: symbol.name.clone(), weight, evidence: String::new() }
+    })
+}
+
+/// Those that do.
+fn asked(verdict: &Verdict, basis: &Basis) -> impl Iterator<Item = (Classification, Symbol)> {
+    basis.asked.iter().filter_map(|asked| {
+        let symbol = verdict.symbols.get(asked.symbol)?;
+        Some((asked.check, Symbol { weight: asked.weight, ..symbol.clone() }))
     })
 }
 
@@ -207,9 +223,15 @@ impl<'a> Stored<'a> {
     }
 
     /// `all`: what is not known is taken to be found.
-    fn found(&self, all: bool) -> checks::Found {
+    fn found(&self, all: bool, is_forwarded: bool) -> checks::Found {
         let mut found =
             checks::assess(self.policy, |check| self.finds(check).unwrap_or(all).then(String::new));
+        let mut asked: Vec<_> = asked(self.verdict, self.basis).collect();
+        // Nobody was asked for what was off; the answer could have had any weight.
+        let not_asked =
+            ASKED.into_iter().filter(|check| self.basis.unchecked.iter().any(|c| c == check.code()));
+        asked.extend(not_asked.filter(|_| all).map(|check| (check, evidence::symbol("", 0.99, ""))));
+        found.add_asked(&asked, self.policy, is_forwarded);
         self.policy.weigh(&mut found.symbols);
         found
     }
@@ -234,7 +256,7 @@ impl<'a> Stored<'a> {
 
     fn content(&self, all: bool) -> Content {
         let mode = self.policy.mode(Classification::Spam);
-        let mut symbols: Vec<Symbol> = before_weighing(self.verdict, &self.basis.unweighed)
+        let mut symbols: Vec<Symbol> = before_weighing(self.verdict, self.basis)
             .filter(|symbol| !is_no_content(&symbol.name) && !is_check(symbol))
             .collect();
         let was_off = self.basis.unchecked.iter().any(|code| code == Classification::Spam.code());

@@ -74,6 +74,13 @@ pub async fn run(
         shutdown.clone(),
     );
     members.spawn(async { Ok(learner.await?) });
+    if let Some(lists) = config.outside.dns_lists.clone() {
+        let (metrics, shutdown) = (metrics.clone(), shutdown.clone());
+        members.spawn(async move {
+            lists.keep_watch(&metrics, &shutdown).await;
+            Ok(())
+        });
+    }
     for slot in 0..config.slots.max(1) {
         let member = Member {
             slot: format!("{}-{slot}", config.node),

@@ -23,7 +23,8 @@ pub(super) struct RunArguments {
 
 pub(super) async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     let config = Config::load(&arguments.node.config)?;
-    crate::logging::start(config.log_format, &config.log_filter)?;
+    let has_secret_names = config.dns_lists.iter().any(|list| list.key.is_some());
+    crate::logging::start_with(config.log_format, &config.log_filter, has_secret_names)?;
     let mut pipeline =
         crate::pipeline::start(&config, Roles::only(&arguments.only), Arc::new(SystemClock)).await?;
     for address in &pipeline.smtp {

@@ -3,13 +3,15 @@
 mod log;
 mod problem;
 mod raw;
+mod scorer;
 mod statistics;
 mod validate;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ::scorer::outside::dns_lists::DnsList;
 use schemas::Mailbox;
 
 pub use log::LogEngine;
@@ -31,6 +33,8 @@ pub struct Config {
     pub scorer_slots: usize,
     /// Of the content classifier; `None`: the one that ships with Mailweir.
     pub model: Option<PathBuf>,
+    pub dns_lists: Vec<DnsList>,
+    pub alignment: Alignment,
     pub delivery: Delivery,
     pub abuse_address: Option<Mailbox>,
     pub report_from: Mailbox,
@@ -43,6 +47,14 @@ pub struct Config {
     pub http: Option<SocketAddr>,
     pub log_format: LogFormat,
     pub log_filter: String,
+}
+
+/// Whether DNS is asked how From domains stand with this relay.
+#[derive(Clone, Debug)]
+pub struct Alignment {
+    pub enabled: bool,
+    /// Where receivers see mail come from; empty: the egress sources.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// The part of the configuration that only delivery reads.

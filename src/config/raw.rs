@@ -85,6 +85,34 @@ pub(super) struct Tls {
 pub(super) struct Scorer {
     pub slots: Option<usize>,
     pub model: Option<PathBuf>,
+    pub dns_list: Vec<DnsList>,
+    pub alignment: Alignment,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct DnsList {
+    pub zone: String,
+    pub kind: Option<String>,
+    pub codes: Vec<String>,
+    /// A secret: shown nowhere.
+    pub key: Option<String>,
+    pub weight: Option<f32>,
+    pub symbol: Option<String>,
+    pub test_point: Option<String>,
+}
+
+impl std::fmt::Debug for DnsList {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DnsList").field("zone", &self.zone).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Alignment {
+    pub enabled: Option<bool>,
+    pub addresses: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -170,6 +198,17 @@ pub(super) fn known_keys() -> &'static [&'static str] {
         "certificate",
         "key",
         "slots",
+        "model",
+        "dns_list",
+        "zone",
+        "kind",
+        "codes",
+        "weight",
+        "symbol",
+        "test_point",
+        "alignment",
+        "enabled",
+        "addresses",
         "relay_host",
         "dns_servers",
         "smtp_port",

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use schemas::{Domain, Mailbox};
 
-use super::{Config, Delivery, LogFormat, Problem, log, raw, statistics};
+use super::{Config, Delivery, LogFormat, Problem, log, raw, scorer, statistics};
 
 /// Collects problems while the rest is still checked.
 pub(super) struct Checker {
@@ -123,6 +123,8 @@ pub(super) fn validate(file: raw::File) -> Result<Config, Vec<Problem>> {
     let listeners = listeners(&mut check, &file.ingress.listener, tls.is_some(), may_go_without);
     let engine = log::engine(&mut check, file.log);
     let delivery = delivery(&mut check, file.delivery);
+    let dns_lists = scorer::dns_lists(&mut check, file.scorer.dns_list);
+    let alignment = scorer::alignment(&mut check, &file.scorer.alignment);
     let abuse_address =
         file.reporter.abuse_address.and_then(|text| check.mailbox("reporter.abuse_address", &text));
     let report_from = file.reporter.report_from.and_then(|text| check.mailbox("reporter.report_from", &text));
@@ -162,6 +164,8 @@ pub(super) fn validate(file: raw::File) -> Result<Config, Vec<Problem>> {
         max_connections: file.ingress.max_connections.unwrap_or(20_000),
         scorer_slots: file.scorer.slots.unwrap_or(1).max(1),
         model: file.scorer.model,
+        dns_lists,
+        alignment,
         delivery,
         abuse_address,
         report_from,

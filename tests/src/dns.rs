@@ -1,6 +1,9 @@
 //! A real name server (NSD) on loopback, serving the zones of a test.
 
+use std::net::UdpSocket;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tempfile::TempDir;
 
@@ -66,5 +69,82 @@ impl Drop for NameServer {
         // NSD's children end with it on SIGTERM.
         let _ = Command::new("kill").arg(self.process.id().to_string()).status();
         let _ = self.process.wait();
+    }
+}
+
+/// Stands before a name server, and can be told to be silent or to stand before another one. UDP only.
+pub struct Gate {
+    pub port: u16,
+    shared: Arc<GateShared>,
+}
+
+#[derive(Default)]
+struct GateShared {
+    silent: AtomicBool,
+    behind: AtomicU16,
+    questions: Mutex<Vec<Vec<u8>>>,
+}
+
+impl Gate {
+    /// # Panics
+    /// When no port can be had.
+    #[must_use]
+    pub fn before(server: &NameServer) -> Self {
+        let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").expect("a port"));
+        let port = socket.local_addr().expect("its address").port();
+        let shared = Arc::new(GateShared::default());
+        let gate = Gate { port, shared: Arc::clone(&shared) };
+        gate.stand_before(server);
+        std::thread::spawn(move || {
+            let mut packet = [0u8; 4096];
+            while let Ok((len, client)) = socket.recv_from(&mut packet) {
+                let (question, shared, socket) =
+                    (packet[..len].to_vec(), Arc::clone(&shared), Arc::clone(&socket));
+                shared.questions.lock().unwrap_or_else(PoisonError::into_inner).push(question.clone());
+                if !shared.silent.load(Ordering::Relaxed) {
+                    std::thread::spawn(move || shared.pass(&question, &socket, client).ok());
+                }
+            }
+        });
+        gate
+    }
+
+    /// From now on to this one.
+    pub fn stand_before(&self, server: &NameServer) {
+        self.shared.behind.store(server.port, Ordering::Relaxed);
+    }
+
+    /// Whether it answers nobody.
+    pub fn set_silent(&self, silent: bool) {
+        self.shared.silent.store(silent, Ordering::Relaxed);
+    }
+
+    /// How many questions there were with this label.
+    #[must_use]
+    pub fn questions_with(&self, label: &str) -> usize {
+        let wire = [&[label.len() as u8], label.as_bytes()].concat();
+        let questions = self.shared.questions.lock().unwrap_or_else(PoisonError::into_inner);
+        questions
+            .iter()
+            .filter(|q| q.windows(wire.len()).any(|part| part.eq_ignore_ascii_case(&wire)))
+            .count()
+    }
+
+    /// `127.0.0.1:PORT`.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+}
+
+impl GateShared {
+    fn pass(&self, question: &[u8], back: &UdpSocket, client: std::net::SocketAddr) -> std::io::Result<()> {
+        let server = UdpSocket::bind("127.0.0.1:0")?;
+        server.set_read_timeout(Some(std::time::Duration::from_secs(5)))?;
+        server.send_to(question, ("127.0.0.1", self.behind.load(Ordering::Relaxed)))?;
+        let mut packet = [0u8; 4096];
+        let len = server.recv(&mut packet)?;
+        back.send_to(&packet[..len], client)?;
+        Ok(())
     }
 }

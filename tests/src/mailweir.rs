@@ -23,12 +23,16 @@ pub struct Mailweir {
 pub struct Setup<'a> {
     /// Lines of `[delivery]`.
     pub delivery: String,
+    /// Lines of `[scorer]`.
+    pub scorer: String,
     /// Lines of `[ingress]`.
     pub ingress: String,
     /// Lines of `[log]` after `min_free`.
     pub log: String,
     /// Lines of `[[ingress.listener]]` after bind and tls.
     pub listener: String,
+    /// What is logged; `info` when it is not given.
+    pub filter: Option<&'a str>,
     /// Lines of `[logging]`.
     pub logging: String,
     /// In place of the directory of its own: a file system that the test made.
@@ -61,14 +65,16 @@ impl Mailweir {
         let config = format!(
             "node = \"node1\"\ndata_dir = \"{}\"\n[log]\nmin_free = \"32MiB\"\n{}\n[ingress]\nhostname = \"smtp.hoster.example\"\n{}\n\
              [[ingress.listener]]\nbind = \"127.0.0.1:{port}\"\ntls = \"starttls\"\n{}\n[tls]\ncertificate = \"{}\"\nkey = \"{}\"\n\
-             [delivery]\n{}\n[reporter]\nabuse_address = \"abuse@hoster.example\"\npublic_url = \"http://127.0.0.1:{http}/\"\n[http]\nbind = \"127.0.0.1:{http}\"\n[logging]\nfilter = \"info\"\n{}\n",
+             [scorer]\n{}\n[delivery]\n{}\n[reporter]\nabuse_address = \"abuse@hoster.example\"\npublic_url = \"http://127.0.0.1:{http}/\"\n[http]\nbind = \"127.0.0.1:{http}\"\n[logging]\nfilter = \"{}\"\n{}\n",
             data_dir.display(),
             setup.log,
             setup.ingress,
             setup.listener,
             certificate.display(),
             key.display(),
+            setup.scorer,
             setup.delivery,
+            setup.filter.unwrap_or("info"),
             setup.logging,
         );
         std::fs::write(directory.path().join("mailweir.toml"), config).expect("the configuration");

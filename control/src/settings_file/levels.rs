@@ -337,8 +337,8 @@ fn check_codes(node: &Node, problems: &mut Vec<Problem>) {
     }
 }
 
-/// Codes of what `checks` switches: each check of the scorer, and its score (`spam`).
-pub const SWITCHABLE: [&str; 19] = [
+/// Codes of what `checks` switches: each check of the scorer, what it asks others about, and its score (`spam`).
+pub const SWITCHABLE: [&str; 21] = [
     "spam",
     "too_many_received",
     "blocked_attachment",
@@ -358,6 +358,8 @@ pub const SWITCHABLE: [&str; 19] = [
     "many_from",
     "malformed_header",
     "invalid_sender",
+    "listed_host",
+    "dmarc",
 ];
 
 #[cfg(test)]

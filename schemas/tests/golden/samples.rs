@@ -22,8 +22,8 @@ use schemas::settings::{
     StaticRoute, UserAuth, UserSettings, WeightedSource,
 };
 use schemas::verdict::{
-    Basis, Classification, Disposition, Identity, Judged, MessageSummary, RemoveField, Symbol, Verdict,
-    VerdictEvent,
+    AskedCheck, Basis, Classification, Disposition, Identity, Judged, MessageSummary, RemoveField, Symbol,
+    Verdict, VerdictEvent,
 };
 use schemas::{
     Domain, EnhancedCode, Mailbox, MessageId, Position, ReversePath, SmtpReply, Timestamp, Topic, UserId,
@@ -211,6 +211,7 @@ fn verdict(disposition: Disposition, full: bool) -> VerdictEvent {
 fn verdict_with_basis() -> VerdictEvent {
     let VerdictEvent::Judged(mut verdict) = verdict(Disposition::Quarantine, true) else { unreachable!() };
     verdict.basis = Some(Basis {
+        asked: Vec::new(),
         spam: 0.875,
         suspect: 0.5,
         model: Some((0.96875, 0.5)),
@@ -230,6 +231,11 @@ fn verdicts(out: &mut Vec<(String, Value)>) {
     put(out, "verdicts/judged_quarantine", &verdict(Disposition::Quarantine, true));
     put(out, "verdicts/judged_hold", &verdict(Disposition::Hold, false));
     put(out, "verdicts/judged_with_its_basis", &verdict_with_basis());
+    let mut asked = verdict_with_basis();
+    if let VerdictEvent::Judged(Verdict { basis: Some(basis), .. }) = &mut asked {
+        basis.asked.push(AskedCheck { symbol: 1, check: Classification::Dmarc, weight: 0.2 });
+    }
+    put(out, "verdicts/judged_with_asked_checks", &asked);
     let VerdictEvent::Judged(mut forwarded) = verdict(Disposition::Release, false) else { return };
     forwarded.message.forwarded = true;
     put(out, "verdicts/judged_forwarded", &VerdictEvent::Judged(forwarded));

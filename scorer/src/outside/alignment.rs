@@ -1,0 +1,277 @@
+//! What receivers will find out about the From domain when a message comes from this relay: does SPF of its sender's domain
+//! name our addresses, is there a DKIM signature, and does that satisfy DMARC (RFC 9989)?
+
+mod judgement;
+mod ours;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use eventlog::View;
+use mail_auth::common::cache::NoCache;
+use mail_auth::common::verify::DomainKey;
+use mail_auth::dkim::Signature;
+use mail_auth::dmarc::verify::DmarcParameters;
+use mail_auth::spf::verify::SpfParameters;
+use mail_auth::{
+    AuthenticatedMessage, DkimOutput, DmarcResult, DnsError, Error, MessageAuthenticator, SpfOutput,
+    SpfResult, Txt,
+};
+use schemas::settings::{CheckMode, SettingsView};
+use schemas::verdict::{Classification, Symbol};
+use schemas::{Domain, ReversePath};
+use tokio::time::Instant;
+
+use self::judgement::{Dmarc, Spf, Standing};
+use self::ours::{Primary, Source};
+use super::dns::{KEPT_AT_LEAST, KEPT_AT_MOST};
+use super::memory::Memory;
+use super::pause::Pause;
+use crate::classifier::links;
+use crate::facts::{Author, Facts};
+use crate::header::HeaderSection;
+use crate::judge::Case;
+
+/// Standings kept, and looked up at a time.
+const MAX_KEPT: usize = 20_000;
+const AT_A_TIME: usize = 64;
+/// How long a message waits for what is only counted; the answer is there for the next one.
+const WAIT: Duration = Duration::from_millis(500);
+/// Of our addresses, so many are looked at.
+const MAX_SOURCES: usize = 8;
+/// Signatures of a message that are looked at.
+const MAX_SIGNATURES: usize = 3;
+
+/// Asks DNS about From domains.
+pub struct Alignment {
+    resolver: Arc<MessageAuthenticator>,
+    settings: View<SettingsView>,
+    node: Node,
+    primary: Primary,
+    standings: Memory<Question, Standing>,
+    pause: Arc<Pause>,
+}
+
+/// The node, as receivers see it.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// In EHLO, where an egress source has no name of its own.
+    pub hostname: String,
+    /// Where receivers see mail come from; empty: the egress sources, else the primary address.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Found {
+    pub dmarc: Option<Symbol>,
+    pub spf: Option<Symbol>,
+}
+
+/// What the answer depends on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Question {
+    from: Domain,
+    /// `None`: the null reverse-path, of which SPF judges the EHLO name.
+    reverse_path: Option<Domain>,
+    sources: Vec<Source>,
+    /// Domain and selectors of the keys that it will be signed with.
+    signed_by: Option<(Domain, Vec<String>)>,
+}
+
+impl std::fmt::Debug for Alignment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Alignment").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+impl Alignment {
+    #[must_use]
+    pub fn new(resolver: Arc<MessageAuthenticator>, settings: View<SettingsView>, node: Node) -> Self {
+        Alignment {
+            resolver,
+            settings,
+            node,
+            primary: Primary::default(),
+            standings: Memory::new(MAX_KEPT, AT_A_TIME),
+            pause: Arc::default(),
+        }
+    }
+
+    /// What is found about a message. What is not known by `until` is not found.
+    pub async fn ask_about(&self, case: &Case<'_>, until: Instant) -> Found {
+        let until = match case.policy.asked_mode(Classification::Dmarc) {
+            CheckMode::Off => return Found::default(),
+            CheckMode::Count => until.min(Instant::now() + WAIT),
+            CheckMode::Block => until,
+        };
+        let Some(question) = self.question(case) else { return Found::default() };
+        tokio::time::timeout_at(until, self.find(case, question)).await.unwrap_or_default()
+    }
+
+    fn question(&self, case: &Case<'_>) -> Option<Question> {
+        let facts = Facts::of(case.envelope, case.message);
+        let from = only_domain(facts.authors())?;
+        let settings = self.settings.read();
+        let sources = match &self.node.addresses[..] {
+            [] => ours::sources(&settings, case.policy.delivery_pool.as_deref(), || self.primary.addresses()),
+            given => given.iter().map(|ip| Source { ip: *ip, ehlo: None }).collect(),
+        };
+        let signed_by =
+            ours::signed_by(&settings, from, &case.envelope.domain, case.policy.dkim_selector.as_deref());
+        let reverse_path = match &case.envelope.reverse_path {
+            ReversePath::Mailbox(mailbox) => Some(mailbox.domain().clone()),
+            ReversePath::Null => None,
+        };
+        // An address that only we know by this name says nothing of what receivers see.
+        (!sources.is_empty()).then(|| Question { from: from.clone(), reverse_path, sources, signed_by })
+    }
+
+    async fn find(&self, case: &Case<'_>, question: Question) -> Found {
+        let from = question.from.clone();
+        let asked = Asked {
+            resolver: Arc::clone(&self.resolver),
+            pause: Arc::clone(&self.pause),
+            hostname: self.node.hostname.clone(),
+            question: question.clone(),
+        };
+        let Some(standing) = self.standings.get(question, || asked.look_up()).await else {
+            return Found::default();
+        };
+        let dmarc = match &standing.dmarc {
+            Dmarc::Fails(policy) if self.is_signed(case.message, &from).await == Some(false) => {
+                Some(judgement::dmarc_symbol(&from, *policy, &standing))
+            }
+            _ => None,
+        };
+        Found { dmarc, spf: judgement::spf_symbol(&standing) }
+    }
+
+    /// Whether the message carries a signature of its own that is valid and aligned. `None`: DNS does not say.
+    async fn is_signed(&self, message: &[u8], from: &Domain) -> Option<bool> {
+        if HeaderSection::split(message).first("dkim-signature").is_none() {
+            return Some(false);
+        }
+        let Some(mut parsed) = AuthenticatedMessage::parse(message) else { return Some(false) };
+        let owner = links::registered(from.as_str());
+        parsed.dkim_headers.retain(|found| links::registered(&found.header.d.to_lowercase()) == owner);
+        parsed.dkim_headers.truncate(MAX_SIGNATURES);
+        if parsed.dkim_headers.is_empty() {
+            return Some(false);
+        }
+        let outputs = self.resolver.verify_dkim(&parsed).await;
+        let spf = SpfOutput::new(String::new());
+        let parameters = DmarcParameters::new(&parsed, &outputs, "", &spf);
+        match self.resolver.verify_dmarc(parameters).await.dkim_result() {
+            DmarcResult::Pass => Some(true),
+            DmarcResult::TempError(_) => None,
+            _ => Some(false),
+        }
+    }
+}
+
+/// The domain of the authors, where they have one in common: DMARC says nothing of others (RFC 9989, 5.3.1).
+fn only_domain(authors: &[Author]) -> Option<&Domain> {
+    let mut domains = authors.iter().filter_map(|author| match author {
+        Author::Mailbox(mailbox) => Some(mailbox.domain()),
+        Author::Invalid(_) => None,
+    });
+    let first = domains.next().filter(|domain| domain.literal_ip().is_none())?;
+    domains.all(|domain| domain == first).then_some(first)
+}
+
+/// A question on its way.
+struct Asked {
+    resolver: Arc<MessageAuthenticator>,
+    pause: Arc<Pause>,
+    hostname: String,
+    question: Question,
+}
+
+impl Asked {
+    async fn look_up(self) -> (Standing, Duration) {
+        if !self.pause.lets_ask(std::time::Instant::now()) {
+            return (Standing::unknown(), Duration::ZERO);
+        }
+        let (spf, key) = tokio::join!(self.spf(), self.key());
+        let dmarc = match &key {
+            Key::Unknown => Dmarc::Unknown,
+            Key::Found(domain) => self.dmarc(&spf, Some(domain)).await,
+            Key::None | Key::Lost(_) => self.dmarc(&spf, None).await,
+        };
+        if dmarc == Dmarc::Unknown {
+            if self.pause.failed(std::time::Instant::now()) {
+                tracing::warn!("DNS does not answer: From domains are not looked up for some seconds");
+            }
+            return (Standing::unknown(), KEPT_AT_LEAST);
+        }
+        self.pause.answered();
+        let lost_key = if let Key::Lost(name) = key { Some(name) } else { None };
+        (Standing { spf, dmarc, lost_key }, KEPT_AT_MOST)
+    }
+
+    /// What SPF says of each of our addresses.
+    async fn spf(&self) -> Spf {
+        let mut spf = Spf { domain: String::new(), results: Vec::new() };
+        for source in self.question.sources.iter().take(MAX_SOURCES) {
+            let ehlo = source.ehlo.as_deref().unwrap_or(&self.hostname);
+            let output = match &self.question.reverse_path {
+                Some(domain) => {
+                    // A macro that asks for the local-part is answered for one; what it says is kept for all.
+                    let sender = format!("postmaster@{domain}");
+                    let asked = SpfParameters::verify_mail_from(source.ip, ehlo, &self.hostname, &sender);
+                    self.resolver.verify_spf(asked).await
+                }
+                None => {
+                    let asked = SpfParameters::verify_ehlo(source.ip, ehlo, &self.hostname);
+                    self.resolver.verify_spf(asked).await
+                }
+            };
+            // Sources have EHLO names of their own: the one that passes is the one to be aligned.
+            let passes_first = output.result() == SpfResult::Pass && spf.best() != Some(SpfResult::Pass);
+            if spf.domain.is_empty() || passes_first {
+                output.domain().clone_into(&mut spf.domain);
+            }
+            spf.results.push((source.ip, output.result()));
+        }
+        spf
+    }
+
+    /// Whether DMARC passes with these results of SPF and a signature of ours by that domain.
+    async fn dmarc(&self, spf: &Spf, signed_by: Option<&Domain>) -> Dmarc {
+        let message = format!("From: <postmaster@{}>\r\n\r\n", self.question.from);
+        let Some(message) = AuthenticatedMessage::parse(message.as_bytes()) else { return Dmarc::Unknown };
+        let signature = signed_by.map(|domain| Signature { d: domain.to_string(), ..Signature::default() });
+        let dkim: Vec<DkimOutput<'_>> =
+            signature.iter().map(|signature| DkimOutput::pass().with_signature(signature)).collect();
+        let result = spf.best().unwrap_or(SpfResult::None);
+        let output = SpfOutput::new(spf.domain.clone()).with_result(result);
+        let parameters = DmarcParameters::new(&message, &dkim, &spf.domain, &output);
+        judgement::dmarc(&self.resolver.verify_dmarc(parameters).await)
+    }
+
+    /// Whether receivers find the record of a key of ours.
+    async fn key(&self) -> Key {
+        let Some((domain, selectors)) = &self.question.signed_by else { return Key::None };
+        let mut lost = None;
+        for selector in selectors {
+            let name = format!("{selector}._domainkey.{domain}");
+            match self.resolver.txt_lookup::<DomainKey>(&name, None::<&NoCache<Box<str>, Txt>>).await {
+                Ok(_) => return Key::Found(domain.clone()),
+                Err(Error::Dns(DnsError::Resolver(_))) => return Key::Unknown,
+                Err(_) => lost = lost.or(Some(name)),
+            }
+        }
+        lost.map_or(Key::None, Key::Lost)
+    }
+}
+
+/// A key that a message will be signed with.
+enum Key {
+    None,
+    Found(Domain),
+    /// With the name where its record should be.
+    Lost(String),
+    Unknown,
+}
