@@ -42,7 +42,7 @@ impl Usual {
         if self.numbers >= TRUSTED {
             number = number.min((self.ceiling() * MAX_GROWTH).max(MAX_START));
         }
-        self.numbers = (self.numbers + 1).min(memory.max(1));
+        self.numbers = self.numbers.saturating_add(1).min(memory.max(1));
         let share = 1.0 / f32::from(self.numbers);
         let off = number - self.mean;
         self.mean += share * off;

@@ -54,7 +54,7 @@ pub(super) fn churn(sighting: &Sighting, known: &Known<'_>, at: Timestamp) -> Op
     }
     let arrives = known.identity_since.is_none() && !known.is_full;
     let is_new = arrives || known.identity_since.is_some_and(|since| at.since(since) < ARRIVED);
-    let count = known.arrivals + u32::from(arrives);
+    let count = known.arrivals.saturating_add(u32::from(arrives));
     if !is_new || count <= MAX_ARRIVALS {
         return None;
     }

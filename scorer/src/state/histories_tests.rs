@@ -41,7 +41,7 @@ impl Owner {
             accepted_at: at,
             ..judgement.verdict.message
         };
-        let fate = if number % 5 == 0 { Fate::Quarantined } else { Fate::Released };
+        let fate = if number.is_multiple_of(5) { Fate::Quarantined } else { Fate::Released };
         self.senders.note_behaviour(&message, &sighting(number), fate);
         self.senders.count(&message, None, fate);
     }
