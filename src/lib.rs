@@ -11,3 +11,4 @@ pub mod pipeline;
 pub mod restore;
 pub mod roles;
 pub mod socket;
+pub mod whatif;

@@ -85,7 +85,8 @@ pub async fn start(config: &Config, roles: Roles, clock: Arc<dyn Clock>) -> anyh
         };
         let control = start_control(config, &shared, cluster_key, opened.backup, &stop_views).await;
         pages = control::unlock_pages(control.clone());
-        let router = control::router(control).merge(reporter::router(store, Arc::clone(&log)));
+        let whatif = crate::whatif::router(control.clone(), config.model.clone());
+        let router = control::router(control).merge(reporter::router(store, Arc::clone(&log))).merge(whatif);
         let socket = crate::socket::bind(&config.control_socket())?;
         workers.spawn(named("control socket", crate::socket::serve(socket, router, stop_views.clone())));
     }

@@ -40,6 +40,15 @@ impl SettingsWriter {
         &self.cluster_key
     }
 
+    /// The settings in force.
+    ///
+    /// # Errors
+    /// `Unavailable`: settings are still being read.
+    pub async fn settings(&self) -> Result<SettingsView, Error> {
+        self.caught_up(None).await?;
+        Ok(self.view.read().clone())
+    }
+
     /// What applying a file would change.
     ///
     /// # Errors

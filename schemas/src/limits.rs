@@ -99,6 +99,21 @@ impl Kind {
         }
     }
 
+    /// Sets it.
+    pub fn set(self, limits: &mut Limits, limit: u64) {
+        let field = match self {
+            Kind::MessagesPerMonth => &mut limits.messages_per_month,
+            Kind::MessagesPerDay => &mut limits.messages_per_day,
+            Kind::RecipientsPerDay => &mut limits.recipients_per_day,
+            Kind::MessagesPerHour => &mut limits.messages_per_hour,
+            Kind::MessagesPerMinute => &mut limits.messages_per_minute,
+            Kind::InvalidRecipientsPerDay => &mut limits.invalid_recipients_per_day,
+            Kind::InvalidRecipientsPercent => &mut limits.invalid_recipients_percent,
+            Kind::DistinctRecipientsPerDay => &mut limits.distinct_recipients_per_day,
+        };
+        *field = Some(limit);
+    }
+
     /// What a message counts.
     #[must_use]
     pub fn cost(self, recipients: u64) -> u64 {

@@ -72,7 +72,7 @@ fn classify(facts: &Facts<'_>, classifier: &Classifier, content: &mut Content) {
     } else {
         Explanation::default()
     };
-    content.symbols.push(evidence::symbol("CONTENT", probability, &explanation.text));
+    content.symbols.push(evidence::symbol(CLASSIFIED, probability, &explanation.text));
     if let Some(why) = explanation.phishing {
         content.is_phishing = true;
         // It says what kind of spam it is; that it is spam has been weighed already.

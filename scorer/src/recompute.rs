@@ -112,8 +112,8 @@ pub fn decide_again(verdict: &Verdict, policy: &Policy) -> Again {
     decided.map_or(Again::NotKnown, Again::Decided)
 }
 
-/// Judges the message of a verdict again. What others said of it, and its sender's lock, are taken from the verdict; of checks for
-/// which nobody was asked then, it is taken that they found nothing.
+/// Judges the message of a verdict again. What others and its sender's history said of it, and its sender's lock, are taken
+/// from the verdict; of checks for which nobody was asked then, it is taken that they found nothing.
 #[must_use]
 pub fn judge_again(
     verdict: &Verdict,
@@ -122,24 +122,35 @@ pub fn judge_again(
     policy: &Policy,
     classifier: &Classifier,
 ) -> Decision {
-    use Classification as C;
-    let known = |symbol: &Symbol| {
+    let by_message = |symbol: &Symbol| {
         content::SYMBOLS.contains(&symbol.name.as_str()) || is_no_content(&symbol.name) || is_check(symbol)
     };
     let basis = verdict.basis.clone().unwrap_or_default();
-    let findings = Findings {
-        checks: asked(verdict, &basis).collect(),
-        symbols: before_weighing(verdict, &basis).filter(|symbol| !known(symbol)).collect(),
-        is_virus: verdict.message.classification == C::Virus && !has(verdict, content::VIRUS_TEST),
+    let others = Findings {
+        is_virus: verdict.message.classification == Classification::Virus
+            && !has(verdict, content::VIRUS_TEST),
         unchecked: unchecked(verdict),
+        ..Findings::default()
     };
     let case = Case { envelope, message, policy };
-    let judged = judge(&case, &findings, verdict.accepted, &Senders::default(), classifier, verdict.at);
-    let decision = as_it_was(&judged.verdict);
-    if has(verdict, LOCKED) && !matches!(decision.classification, C::Virus | C::Own) {
-        return Decision::of(C::LockedSender, Disposition::Quarantine);
+    let mut again =
+        judge(&case, &others, verdict.accepted, &Senders::default(), classifier, verdict.at).verdict;
+    let Some(judged) = again.basis.take() else { return as_it_was(&again) };
+    let mut symbols: Vec<Symbol> = before_weighing(&again, &judged).filter(by_message).collect();
+    symbols
+        .extend(before_weighing(verdict, &basis).filter(|found| !by_message(found) || found.name == LOCKED));
+    let mut answers = Vec::new();
+    for (check, symbol) in asked(verdict, &basis) {
+        answers.push(AskedCheck { symbol: symbols.len(), check, weight: symbol.weight });
+        symbols.push(symbol);
     }
-    decision
+    again.symbols = symbols;
+    again.basis = Some(Basis { asked: answers, unweighed: Vec::new(), ..judged });
+    match decide_again(&again, policy) {
+        Again::Decided(decision) => decision,
+        // Not of a verdict under this very policy.
+        Again::NotKnown | Again::TooOld => as_it_was(&again),
+    }
 }
 
 /// What somebody who must be asked said nothing of stays unchecked.

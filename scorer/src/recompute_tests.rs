@@ -11,7 +11,8 @@ const GTUBE: &str = concat!("XJS*C4JDBQADN1.NSBN3*2IDNEN*", "GTUBE-STANDARD-ANTI
 const EICAR: &str = concat!("X5O!P%@AP[4\\PZX54(P^)7CC)7}$", "EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*");
 
 /// Ways of writing a message, each with something that a check finds, or nothing.
-const AUTHORS: [&str; 6] = [
+const AUTHORS: [&str; 7] = [
+    "From: PayPal Service <info@hacked-florist.example>\r\n",
     "From: a@b.example\r\n",
     "From: c@elsewhere.example\r\n",
     "From: a@b.example, z@other.example\r\n",
@@ -44,6 +45,10 @@ fn body(number: usize) -> String {
         5 => "Content-Type: application/octet-stream; name=\"run.exe\"\r\n\r\nMZ\r\n".into(),
         6 => "Content-Type: application/pdf; name=\"bill.pdf\"\r\n\r\n%PDF\r\n".into(),
         7 => "Content-Type: message/partial; id=1; number=1; total=2\r\n\r\nx\r\n".into(),
+        8 => "Subject: PayPal: your account has been limited\r\nContent-Type: text/html\r\n\r\n<p>Dear customer, we noticed \
+              unusual activity. Your PayPal account has been limited. Verify your account within 24 hours or it will be \
+              suspended.</p><a href=\"http://login.example-verify.xyz/a9f8\">Verify your account now</a>\r\n"
+            .into(),
         _ => format!("{}\r\nloop\r\n", "Received: x\r\n".repeat(101)),
     }
 }
@@ -72,7 +77,7 @@ fn mail() -> impl Strategy<Value = Mail> {
     (
         prop::sample::select(PATHS.to_vec()),
         recipients,
-        (prop::sample::select(AUTHORS.to_vec()), fields, 0..9usize),
+        (prop::sample::select(AUTHORS.to_vec()), fields, 0..10usize),
         findings,
         prop::bool::weighted(0.1),
     )
@@ -90,7 +95,7 @@ fn settings() -> impl Strategy<Value = serde_json::Value> {
     let codes: Vec<&'static str> = CHECKS
         .iter()
         .map(|check| check.classification.code())
-        .chain(ASKED.map(|c| c.code()))
+        .chain(ASKED.map(Classification::code))
         .chain(["spam"])
         .collect();
     let mode = prop::sample::select(vec!["off", "count", "block"]);
@@ -201,6 +206,22 @@ fn verdict_of(text: &str, settings: &serde_json::Value) -> Verdict {
         is_locked: false,
     };
     stored(&judged(&mail, &policy(settings)).1.verdict)
+}
+
+#[test]
+fn what_is_after_credentials_stays_that() {
+    let text = format!("{}{}", FIELDS[0], body(8));
+    let mail = Mail {
+        path: "info@hacked-florist.example",
+        recipients: vec!["r@one.example"],
+        text: format!("{}{text}", AUTHORS[0]),
+        findings: Findings::default(),
+        is_locked: false,
+    };
+    let observed = policy(&json!({"spam_action": "observe"}));
+    let verdict = stored(&judged(&mail, &observed).1.verdict);
+    let again = decide_again(&verdict, &policy(&json!({})));
+    assert_eq!(again, Again::Decided(Decision::of(Classification::Phishing, Disposition::Quarantine)));
 }
 
 #[test]

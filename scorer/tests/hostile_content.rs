@@ -13,11 +13,11 @@ const HEADER: &str = "From: a@b.example\r\nTo: c@d.example\r\nMessage-ID: <1@b.e
                       Date: Tue, 24 Nov 2026 09:30:00 +0000\r\nMIME-Version: 1.0\r\n";
 
 fn judged_in_time(name: &str, message: &[u8]) {
-    let classifier = Classifier::shipped().unwrap();
+    let classifier = Classifier::shipped().expect("the shipped model");
     let started = Instant::now();
     let verdict = scorer::score_message(message, &classifier, Timestamp(1_795_512_600_000)).verdict;
     assert!(started.elapsed() < PATIENCE, "{name}: {:?}", started.elapsed());
-    let json = serde_json::to_vec(&verdict).unwrap();
+    let json = serde_json::to_vec(&verdict).expect("JSON");
     assert!(json.len() < 128 * 1024, "{name}: a verdict of {} bytes", json.len());
 }
 
@@ -198,7 +198,7 @@ fn every_charset_is_read() {
         );
         let envelope = scorer::score_message(
             b"From: a@b.example\r\n\r\n",
-            &Classifier::shipped().unwrap(),
+            &Classifier::shipped().expect("the shipped model"),
             Timestamp(0),
         );
         let envelope = envelope_of(&envelope.verdict);

@@ -4,7 +4,7 @@ use clap::Args;
 use reporter::queries::Trace;
 use reporter::trace::TraceEvent;
 use schemas::attempt::{Attempt, AttemptEvent};
-use schemas::verdict::{Verdict, VerdictEvent};
+use schemas::verdict::{Basis, Verdict, VerdictEvent};
 
 use super::table::time;
 use super::{Node, Output, ask};
@@ -105,6 +105,24 @@ fn print_verdict(verdict: &Verdict) {
     println!("    identity {} found by {}", message.identity, verdict.identity_source);
     for symbol in &verdict.symbols {
         println!("    {} {:.2}  {}", symbol.name, symbol.weight, clean(&symbol.evidence));
+    }
+    if let Some(basis) = &verdict.basis {
+        print_basis(basis, verdict.model_version.as_deref());
+    }
+}
+
+fn print_basis(basis: &Basis, model: Option<&str>) {
+    println!(
+        "    spam from {:.3}, suspect from {:.3}, model {}",
+        basis.spam,
+        basis.suspect,
+        model.unwrap_or("none")
+    );
+    if !basis.unchecked.is_empty() {
+        println!("    not checked: {}", basis.unchecked.join(", "));
+    }
+    for (name, (count, limit)) in &basis.limits {
+        println!("    {name}: {count} of {limit} before it");
     }
 }
 

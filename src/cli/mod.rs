@@ -16,6 +16,7 @@ mod settings;
 mod stats;
 pub mod table;
 mod train;
+mod whatif;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -68,6 +69,9 @@ enum Verb {
     Train(train::TrainArguments),
     /// What the content classifier has learnt from releases and confirmations; back to an earlier version.
     Model(model::ModelArguments),
+    /// Try other settings on the mail of the last days: who would be blocked, who would pass, whom a limit would hit.
+    #[command(name = "whatif")]
+    WhatIf(whatif::WhatIfArguments),
     /// One message's whole story, from the client's connection to every remote reply.
     Trace(message::TraceArguments),
     /// Search the message log: one line per recipient outcome.
@@ -148,6 +152,7 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Score(arguments) => score::score(&arguments)?,
         Verb::Train(arguments) => train::train(arguments)?,
         Verb::Model(arguments) => model::model(arguments).await?,
+        Verb::WhatIf(arguments) => whatif::whatif(arguments).await?,
         Verb::Trace(arguments) => message::trace(arguments).await?,
         Verb::Log(arguments) => log::log(arguments).await?,
         Verb::Stats(arguments) => stats::stats(arguments).await?,

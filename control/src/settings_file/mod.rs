@@ -18,7 +18,7 @@ use schemas::settings::{OutgoingUser, Setting, SettingsView};
 pub use crate::api::KeyFile;
 pub use dkim_keys::{KeySource, WantedKey};
 pub use egress::parse_host;
-pub use levels::SWITCHABLE;
+pub use levels::{SWITCHABLE, keys as level_keys};
 pub use problem::{Problem, closest, did_you_mean};
 pub use users::Password;
 
