@@ -17,7 +17,7 @@ use futures_util::future::join_all;
 use schemas::verdict::{Classification, Symbol};
 use tokio::time::Instant;
 
-use self::alignment::Alignment;
+use self::alignment::{Alignment, Authentication};
 use self::dns_lists::DnsLists;
 use crate::judge::Case;
 
@@ -44,6 +44,8 @@ pub struct Findings {
     pub is_virus: bool,
     /// What a check of [`ASKED`](crate::checks::ASKED) found; what it means is for the policy to say.
     pub checks: Vec<(Classification, Symbol)>,
+    /// None where nobody was asked, or DNS does not say.
+    pub authentication: Option<Authentication>,
 }
 
 impl Outside {
@@ -89,6 +91,7 @@ impl Outside {
             checks: checks.chain(aligned.dmarc.map(|symbol| (Classification::Dmarc, symbol))).collect(),
             symbols: aligned.spf.into_iter().collect(),
             is_virus: false,
+            authentication: aligned.authentication,
         }
     }
 }

@@ -130,6 +130,7 @@ pub fn judge_again(
         checks: asked(verdict, &basis).collect(),
         symbols: before_weighing(verdict, &basis).filter(|symbol| !known(symbol)).collect(),
         is_virus: verdict.message.classification == C::Virus && !has(verdict, content::VIRUS_TEST),
+        authentication: None,
     };
     let case = Case { envelope, message, policy };
     let judged = judge(&case, &findings, verdict.accepted, &Senders::default(), classifier, verdict.at);

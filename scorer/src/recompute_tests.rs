@@ -68,7 +68,7 @@ fn mail() -> impl Strategy<Value = Mail> {
             .prop_map(|(check, name, weight)| (check, evidence::symbol(name, weight, "said so")));
     let answers = prop::collection::vec(answer, 0..3);
     let findings = (prop::collection::vec(symbol, 0..3), answers, prop::bool::weighted(0.05))
-        .prop_map(|(symbols, checks, is_virus)| Findings { symbols, checks, is_virus });
+        .prop_map(|(symbols, checks, is_virus)| Findings { symbols, checks, is_virus, authentication: None });
     (
         prop::sample::select(PATHS.to_vec()),
         recipients,

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use schemas::attempt::{AttemptCause, AttemptEvent, Outcome};
 use schemas::commands::{Action, Command};
 use schemas::envelope::{Envelope, Origin};
-use schemas::history::{Arrivals, Contacts, Rates, Text};
+use schemas::history::{Arrivals, Bulk, Contacts, Rates, Text};
 use schemas::migration::{Migration, MigrationState};
 use schemas::models::ModelRecord;
 use schemas::plan::Plan;
@@ -182,6 +182,7 @@ fn histories() {
     check("history_rates", |_: &Rates| vec!["rates"], &["rates"]);
     check("history_contacts", |_: &Contacts| vec!["contacts"], &["contacts"]);
     check("history_arrivals", |_: &Arrivals| vec!["arrivals"], &["arrivals"]);
+    check("history_bulk", |_: &Bulk| vec!["bulk"], &["bulk"]);
     check("history_text", |_: &Text| vec!["text"], &["text"]);
 }
 
@@ -277,8 +278,9 @@ fn classification_codes() {
     let read = |name: &str| -> Vec<String> {
         serde_json::from_slice(&std::fs::read(directory().join(name)).unwrap()).unwrap()
     };
-    let codes = [read("classification_codes.json"), read("classification_codes_2.json")].concat();
-    assert!(codes.len() >= 32);
+    let files = ["classification_codes.json", "classification_codes_2.json", "classification_codes_3.json"];
+    let codes = files.map(read).concat();
+    assert!(codes.len() >= 33);
     for code in codes {
         let read: Classification = serde_json::from_value(code.as_str().into()).unwrap();
         assert_eq!((read.code(), read == Classification::Unknown), (code.as_str(), false));

@@ -8,6 +8,7 @@ mod feedback;
 mod site;
 
 mod behaviour;
+mod bulk;
 
 use std::sync::Arc;
 use std::time::Duration;
