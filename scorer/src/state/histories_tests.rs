@@ -29,7 +29,7 @@ fn sighting(number: u16) -> Sighting {
 fn bulk(number: u16) -> Vec<Sent> {
     let receiver = crate::bulk::receivers::of("gmail.com").unwrap();
     let sent = Sent { receiver, pair: u32::from(number % 50), recipients: 1 };
-    Vec::from_iter((number % 2 == 0).then_some(sent))
+    Vec::from_iter((number.is_multiple_of(2)).then_some(sent))
 }
 
 /// What is remembered of the senders, and what stands in the topic of it.
@@ -48,7 +48,7 @@ impl Owner {
             accepted_at: at,
             ..judgement.verdict.message
         };
-        let fate = if number % 5 == 0 { Fate::Quarantined } else { Fate::Released };
+        let fate = if number.is_multiple_of(5) { Fate::Quarantined } else { Fate::Released };
         self.senders.note_behaviour(&message, &sighting(number), fate);
         self.senders.note_bulk(&message.user, &bulk(number), at);
         self.senders.count(&message, None, fate);
