@@ -90,7 +90,7 @@ fn settings() -> impl Strategy<Value = serde_json::Value> {
     let codes: Vec<&'static str> = CHECKS
         .iter()
         .map(|check| check.classification.code())
-        .chain(ASKED.map(|c| c.code()))
+        .chain(ASKED.map(Classification::code))
         .chain(["spam"])
         .collect();
     let mode = prop::sample::select(vec!["off", "count", "block"]);

@@ -404,7 +404,7 @@ fn all_together_stay_below_the_threshold() {
         most = most.max(score(&site.send(MIDNIGHT + 3 * HOUR + number * 1000, &bob)));
     }
     assert!(most > 0.8 && most < classifier().spam_threshold(), "{most}");
-    let each = [0.35, 0.2, 0.3, 0.25, 0.15, 0.2, 0.2, 0.3].map(|weight| evidence(weight));
+    let each = [0.35, 0.2, 0.3, 0.25, 0.15, 0.2, 0.2, 0.3].map(evidence);
     assert!(score(&each) < classifier().spam_threshold());
 }
 
