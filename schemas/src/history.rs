@@ -6,13 +6,15 @@
 //! | `rates`, identity | [`Rates`]: what it sent lately, and what it usually sends | each message |
 //! | `contacts`, identity | [`Contacts`]: to whom it has written | a recipient it had not written to |
 //! | `arrivals` | [`Arrivals`]: new identities of the user in the last hour | a new identity |
+//! | `bulk` | [`Bulk`]: recipients of its From domains at large receivers | such a message |
 //! | `text`, number | [`Text`]: one of the texts that were last sent to strangers | such a message |
 //!
 //! What changes seldom stands apart from what changes with each message, so that little is written. Addresses, domains and
-//! identities stand there as 16 bits of a hash: two of them are taken for one with a probability of 1 in 65,536 for each
-//! that is remembered.
+//! identities stand there as 16 bits of a hash (32 in `bulk`): two of them are taken for one with a probability of 1 in 65,536
+//! for each that is remembered.
 
 mod bits;
+mod bulk;
 mod contacts;
 mod lately;
 mod rates;
@@ -21,6 +23,7 @@ mod text;
 mod usual;
 
 pub use bits::Hashes;
+pub use bulk::{Bulk, MAX_BULK_PAIRS};
 pub use contacts::Contacts;
 pub use lately::{Lately, MAX_LATELY};
 pub use rates::{ByHour, Counted, Rates, Return, Usually};
@@ -39,6 +42,7 @@ pub enum Part {
     Rates(Identity),
     Contacts(Identity),
     Arrivals,
+    Bulk,
     /// By its place in the list.
     Text(usize),
 }
@@ -51,6 +55,7 @@ impl Part {
             "rates" => Some(Part::Rates(Identity(sub_id.into()))),
             "contacts" => Some(Part::Contacts(Identity(sub_id.into()))),
             "arrivals" => Some(Part::Arrivals),
+            "bulk" => Some(Part::Bulk),
             "text" => sub_id.parse().ok().map(Part::Text),
             _ => None,
         }
@@ -63,6 +68,7 @@ impl Part {
             Part::Rates(identity) => format!("{user}\0rates\0{identity}"),
             Part::Contacts(identity) => format!("{user}\0contacts\0{identity}"),
             Part::Arrivals => format!("{user}\0arrivals\0"),
+            Part::Bulk => format!("{user}\0bulk\0"),
             Part::Text(place) => format!("{user}\0text\0{place}"),
         }
         .into()
@@ -80,7 +86,8 @@ mod tests {
         let (user, identity) = (UserId("shop.example".into()), Identity("bob".into()));
         let mut view = SendersView::default();
         let rates = serde_json::to_vec(&Rates::new(Timestamp(0))).unwrap();
-        for part in [Part::Rates(identity.clone()), Part::Contacts(identity), Part::Arrivals, Part::Text(3)] {
+        let of_user = [Part::Arrivals, Part::Bulk, Part::Text(3)];
+        for part in [Part::Rates(identity.clone()), Part::Contacts(identity)].into_iter().chain(of_user) {
             view.apply(&part.key(&user), Some(&rates)).unwrap();
         }
         assert_eq!((view.rows().count(), view.holds().count()), (0, 0));

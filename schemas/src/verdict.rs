@@ -62,6 +62,7 @@ pub enum Classification {
     MalformedHeader,
     ListedHost,
     Dmarc,
+    BulkSender,
     #[serde(other)]
     Unknown,
 }
@@ -239,6 +240,12 @@ impl Classification {
                 "receivers would find that its From domain fails DMARC (RFC 9989)",
                 EnhancedCode(5, 7, 26),
                 "Blocked: From domain fails DMARC, neither SPF nor DKIM is aligned",
+            ),
+            C::BulkSender => (
+                "bulk_sender",
+                "its From domain sends in bulk to a large receiver, without what that asks of bulk senders",
+                policy,
+                "Blocked: bulk mail without what its receiver asks for (one-click unsubscribe, DKIM, DMARC)",
             ),
             C::Unknown => ("unknown", "a class that this version does not know", policy, "Blocked"),
         }

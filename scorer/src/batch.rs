@@ -296,6 +296,9 @@ impl Member {
             if let Some(sighting) = &judgement.sighting {
                 senders.note_behaviour(&verdict.message, sighting, fate);
             }
+            if fate != Fate::Quarantined {
+                senders.note_bulk(&verdict.message.user, &judgement.bulk, verdict.message.accepted_at);
+            }
             senders.count(&verdict.message, Some(&verdict.identity_source), fate);
             if fate == Fate::Released {
                 let at = verdict.message.accepted_at;

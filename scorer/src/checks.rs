@@ -68,9 +68,9 @@ pub const CHECKS: [Check; 18] = [
     counts(C::MalformedHeader, "MALFORMED_HEADER", 0.1, fields::malformed_header),
 ];
 
-/// Checks that others are asked for (see `outside`): counted, unless they are switched. They come after those of
-/// [`CHECKS`].
-pub const ASKED: [Classification; 2] = [C::ListedHost, C::Dmarc];
+/// Checks that others (see `outside`) or the user's history (see `bulk`) are asked for: counted, unless they are switched.
+/// They come after those of [`CHECKS`].
+pub const ASKED: [Classification; 3] = [C::ListedHost, C::Dmarc, C::BulkSender];
 
 /// What the checks found.
 #[derive(Debug, Default)]
@@ -136,10 +136,11 @@ pub fn finds_by_sender(
 }
 
 impl Found {
-    /// Adds what others found. What is only passed on may fail DMARC without anybody's fault: there it never blocks.
+    /// Adds what others found. What is only passed on may fail DMARC, or lack what bulk mail must have, without the fault of
+    /// whoever passes it on: there it never blocks.
     pub fn add_asked(&mut self, asked: &[(Classification, Symbol)], policy: &Policy, is_forwarded: bool) {
         for (classification, symbol) in asked {
-            let never_blocks = is_forwarded && *classification == Classification::Dmarc;
+            let never_blocks = is_forwarded && matches!(classification, C::Dmarc | C::BulkSender);
             let mode = match policy.asked_mode(*classification) {
                 CheckMode::Off => continue,
                 CheckMode::Block if never_blocks => CheckMode::Count,

@@ -34,6 +34,7 @@ use schemas::{EnhancedCode, Envelope, Position, SmtpReply, Timestamp};
 
 use crate::behaviour::{self, Sighting};
 use crate::bounces;
+use crate::bulk;
 use crate::checks;
 use crate::classifier::Classifier;
 use crate::content;
@@ -57,6 +58,8 @@ pub struct Judgement {
     pub quarantine_response: QuarantineResponse,
     /// What the history of its sender is to remember of it.
     pub sighting: Option<Sighting>,
+    /// What counts at large receivers.
+    pub bulk: Vec<bulk::Sent>,
 }
 
 impl Judgement {
@@ -119,6 +122,12 @@ pub fn judge(
 
     let mut symbols = Vec::new();
     found.add_asked(&findings.checks, policy, is_forwarded);
+    let mut bulk = bulk::sent(&facts);
+    let counted = senders.bulk(&envelope.user);
+    let lacking = bulk::check(&facts, &bulk, counted, findings.authentication);
+    found.add_asked(lacking.as_slice(), policy, is_forwarded);
+    // Whoever passes it on is not its sender.
+    bulk.retain(|_| !is_forwarded);
     policy.weigh(&mut found.symbols);
     if is_forwarded {
         symbols.push(evidence::symbol(recompute::FORWARDED, 0.0, ""));
@@ -161,7 +170,7 @@ pub fn judge(
     let mut judgement = write(&facts, accepted, policy, identified, decision, symbols, model, now);
     judgement.verdict.message.forwarded = is_forwarded;
     judgement.verdict.basis = Some(recompute::basis(&facts, policy, points, unweighed, asked, decision));
-    Judgement { sighting, ..judgement }
+    Judgement { sighting, bulk, ..judgement }
 }
 
 #[allow(clippy::too_many_arguments)] // each is one field of the verdict
@@ -215,6 +224,7 @@ fn write(
         remove_fields: identified.remove_fields,
         quarantine_response: decision.response(policy),
         sighting: None,
+        bulk: Vec::new(),
     }
 }
 

@@ -2,9 +2,9 @@
 //! here, in the order of their partition, and written in one step with the offsets.
 //!
 //! The journey of a message: `run` polls it, `intake` reads it, `policy` says by which settings, `outside` asks others, `batch` takes it up, `judge` decides:
-//! it asks `identity` who sent it, `checks` and `content` what is wrong with it, `behaviour` what is unlike its sender, `forwarded`
-//! whether it is only passed on, `state` whether its sender is locked, and `decision` what follows from all that (`recompute`: what
-//! would follow from what a stored verdict says, under another policy);
+//! it asks `identity` who sent it, `checks` and `content` what is wrong with it, `behaviour` what is unlike its sender, `bulk` what large
+//! receivers ask of its sender, `forwarded` whether it is only passed on, `state` whether its sender is locked, and `decision` what follows
+//! from all that (`recompute`: what would follow from what a stored verdict says, under another policy);
 //! `locks` says whether its sender now is, `outputs` writes what follows, `batch` commits it. `commands` is what people ask for, `timers` what time brings, `holds` what waits
 //! for a limit, `rechecks` what waits for an engine,
 //! `replay` how a partition's state comes back after a restart or a move.
@@ -29,6 +29,7 @@ pub mod policy;
 pub mod address_list;
 pub mod behaviour;
 pub mod bounces;
+pub mod bulk;
 pub mod checks;
 pub mod classifier;
 pub mod content;

@@ -19,7 +19,7 @@ use futures_util::future::join_all;
 use schemas::verdict::{Classification, Symbol};
 use tokio::time::Instant;
 
-use self::alignment::Alignment;
+use self::alignment::{Alignment, Authentication};
 use self::dns_lists::DnsLists;
 use crate::judge::Case;
 
@@ -54,6 +54,8 @@ pub struct Findings {
     pub is_virus: bool,
     /// What a check of [`ASKED`](crate::checks::ASKED) found; what it means is for the policy to say.
     pub checks: Vec<(Classification, Symbol)>,
+    /// None where nobody was asked, or DNS does not say.
+    pub authentication: Option<Authentication>,
     /// Somebody who must be asked has not said anything.
     pub unchecked: Option<Unchecked>,
 }
@@ -73,6 +75,7 @@ impl Findings {
         self.symbols.extend(others.symbols);
         self.checks.extend(others.checks);
         self.is_virus |= others.is_virus;
+        self.authentication = self.authentication.take().or(others.authentication);
         self.unchecked = self.unchecked.max(others.unchecked);
     }
 }
@@ -119,6 +122,7 @@ impl Outside {
         findings.checks.extend(listed.into_iter().map(|symbol| (Classification::ListedHost, symbol)));
         findings.checks.extend(aligned.dmarc.map(|symbol| (Classification::Dmarc, symbol)));
         findings.symbols.extend(aligned.spf);
+        findings.authentication = aligned.authentication;
         findings
     }
 }

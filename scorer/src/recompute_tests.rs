@@ -72,8 +72,9 @@ fn mail() -> impl Strategy<Value = Mail> {
         (prop::sample::select(ASKED.to_vec()), prop::sample::select(vec!["LISTED", "BURST"]), 0.0..1.0f32)
             .prop_map(|(check, name, weight)| (check, evidence::symbol(name, weight, "said so")));
     let answers = prop::collection::vec(answer, 0..3);
-    let findings = (prop::collection::vec(symbol, 0..3), answers, prop::bool::weighted(0.05))
-        .prop_map(|(symbols, checks, is_virus)| Findings { symbols, checks, is_virus, unchecked: None });
+    let findings = (prop::collection::vec(symbol, 0..3), answers, prop::bool::weighted(0.05)).prop_map(
+        |(symbols, checks, is_virus)| Findings { symbols, checks, is_virus, ..Findings::default() },
+    );
     (
         prop::sample::select(PATHS.to_vec()),
         recipients,

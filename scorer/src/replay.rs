@@ -149,9 +149,14 @@ mod tests {
         let user = UserId("192.0.2.0/28".into());
         let identity = Identity("a\0b".into());
         let id = MessageId::derived("x", schemas::Timestamp(5));
-        let histories =
-            [Part::Rates(identity.clone()), Part::Contacts(identity.clone()), Part::Arrivals, Part::Text(7)]
-                .map(|part| (part.key(&user), Kind::History(user.clone(), part)));
+        let histories = [
+            Part::Rates(identity.clone()),
+            Part::Contacts(identity.clone()),
+            Part::Arrivals,
+            Part::Bulk,
+            Part::Text(7),
+        ]
+        .map(|part| (part.key(&user), Kind::History(user.clone(), part)));
         for (key, kind) in [
             (schemas::senders::key(&user, None), Kind::User(user.clone())),
             (schemas::senders::key(&user, Some(&identity)), Kind::Identity(user.clone(), identity)),

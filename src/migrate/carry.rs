@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn histories_go_with_their_user() {
         let user = UserId("shop.example".into());
-        for part in [Part::Rates(Identity("bob".into())), Part::Arrivals, Part::Text(3)] {
+        for part in [Part::Rates(Identity("bob".into())), Part::Arrivals, Part::Bulk, Part::Text(3)] {
             let record = Record {
                 position: Position { topic: Topic::Senders, partition: 1, offset: 7 },
                 key: part.key(&user),

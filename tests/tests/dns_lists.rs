@@ -290,3 +290,59 @@ fn egress_sources_are_the_addresses_that_receivers_see() {
     let (_, trace) = judged(&node, "x@bad.example", &message);
     assert!(trace.contains("SPF of bad.example does not allow 192.0.2.11, 192.0.2.12"), "{trace}");
 }
+
+#[test]
+fn a_bulk_sender_is_told_what_large_receivers_ask_of_it() {
+    let records = "_dmarc.good TXT \"v=DMARC1; p=none\"\nnone TXT \"something else\"";
+    let names = NameServer::start(&[("example", records.to_owned())]);
+    let (gate, sink) = (Gate::before(&names), Sink::start());
+    let node = node(&gate, &sink, "[scorer.alignment]\naddresses = [\"192.0.2.10\"]\n", SETTINGS);
+    let recipients: Vec<String> = (0..1000).map(|n| format!("x{n}@gmail.com")).collect();
+    let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
+    let news = |from: &str, fields: &str| {
+        let message = smtp::message(from, "ok@r.example", "News", "What is new in the shop.");
+        [fields.as_bytes(), &message].concat()
+    };
+    let one_click = "List-Unsubscribe: <https://shop.example/u?1>\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n";
+    for from in ["x@none.example", "x@good.example"] {
+        for _ in 0..5 {
+            let reply = smtp::send(node.port, from, &recipients, &news(from, "")).expect("an answer");
+            assert!(reply.starts_with("250"), "{reply}");
+        }
+    }
+    let trace_of = |from: &str, fields: &str| {
+        let reply = smtp::send(node.port, from, &["x@gmail.com"], &news(from, fields)).expect("an answer");
+        assert!(reply.starts_with("250"), "{reply}");
+        let id = reply.split_whitespace().last().expect("an id").to_owned();
+        wait::until("it is judged", Duration::from_secs(20), || {
+            node.log_lines(&[]).iter().any(|line| line["message_id"] == id.as_str()).then_some(())
+        });
+        node.ask(&["trace", &id])
+    };
+    let (click, dkim, dmarc) = ("no one-click unsubscribe", "no aligned DKIM", "publish _dmarc.none.example");
+    let trace = trace_of("x@none.example", "");
+    assert!(trace.contains("BULK_SENDER") && trace.contains("5,001 recipients at Google today"), "{trace}");
+    assert!([click, dkim, dmarc].iter().all(|part| trace.contains(part)), "{trace}");
+    let trace = trace_of("x@good.example", one_click);
+    assert!(trace.contains("recipients at Google today from good.example: no aligned DKIM"), "{trace}");
+    assert!(!trace.contains(click) && !trace.contains("no DMARC"), "{trace}");
+    // One that is not verified may be valid: nothing is said of it.
+    let unverified = format!(
+        "{one_click}DKIM-Signature: v=1; a=rsa-sha256; d=none.example; s=s1; h=from; bh=eA==; b=eA==\r\n"
+    );
+    let trace = trace_of("x@none.example", &unverified);
+    assert!(!trace.contains(click) && !trace.contains(dkim) && trace.contains(dmarc), "{trace}");
+
+    node.apply(&SETTINGS.replacen(
+        "\n[[outgoing_user]]",
+        "\nchecks = { bulk_sender = \"block\" }\n[[outgoing_user]]",
+        1,
+    ));
+    wait::until("the check blocks", Duration::from_secs(10), || {
+        let reply =
+            smtp::send(node.port, "x@none.example", &["x@gmail.com"], &news("x@none.example", "")).ok()?;
+        reply.starts_with("550 5.7.1 Blocked: bulk mail without what its receiver asks for").then_some(())
+    });
+    let reply = smtp::send(node.port, "x@none.example", &["x@r.example"], &news("x@none.example", ""));
+    assert!(reply.expect("an answer").starts_with("250"), "elsewhere it is not asked");
+}

@@ -338,7 +338,7 @@ fn check_codes(node: &Node, problems: &mut Vec<Problem>) {
 }
 
 /// Codes of what `checks` switches: each check of the scorer, what it asks others about, and its score (`spam`).
-pub const SWITCHABLE: [&str; 21] = [
+pub const SWITCHABLE: [&str; 22] = [
     "spam",
     "too_many_received",
     "blocked_attachment",
@@ -360,6 +360,7 @@ pub const SWITCHABLE: [&str; 21] = [
     "invalid_sender",
     "listed_host",
     "dmarc",
+    "bulk_sender",
 ];
 
 #[cfg(test)]

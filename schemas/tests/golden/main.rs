@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use schemas::attempt::{AttemptCause, AttemptEvent, Outcome};
 use schemas::commands::{Action, Command};
 use schemas::envelope::{Envelope, Origin};
-use schemas::history::{Arrivals, Contacts, Rates, Text};
+use schemas::history::{Arrivals, Bulk, Contacts, Rates, Text};
 use schemas::migration::{Migration, MigrationState};
 use schemas::models::ModelRecord;
 use schemas::plan::Plan;
@@ -183,6 +183,7 @@ fn histories() {
     check("history_rates", |_: &Rates| vec!["rates"], &["rates"]);
     check("history_contacts", |_: &Contacts| vec!["contacts"], &["contacts"]);
     check("history_arrivals", |_: &Arrivals| vec!["arrivals"], &["arrivals"]);
+    check("history_bulk", |_: &Bulk| vec!["bulk"], &["bulk"]);
     check("history_text", |_: &Text| vec!["text"], &["text"]);
 }
 
@@ -278,8 +279,12 @@ fn classification_codes() {
     let read = |name: &str| -> Vec<String> {
         serde_json::from_slice(&std::fs::read(directory().join(name)).unwrap()).unwrap()
     };
-    let files =
-        ["classification_codes.json", "classification_codes_2.json", "classification_codes_engines.json"];
+    let files = [
+        "classification_codes.json",
+        "classification_codes_2.json",
+        "classification_codes_3.json",
+        "classification_codes_engines.json",
+    ];
     let codes = files.map(read).concat();
     assert!(codes.len() >= 33);
     for code in codes {

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use schemas::attempt::{Attempt, AttemptCause, AttemptEvent, Egress, Outcome, RecipientResult};
 use schemas::commands::{Action, Command, QueueSelect};
 use schemas::envelope::{BodyType, Client, Envelope, Notify, Origin, Recipient, Ret, Tls};
-use schemas::history::{Arrivals, Contacts, Counted, Fingerprint, Rates, Text, day_of, five_minutes_of};
+use schemas::history::{
+    Arrivals, Bulk, Contacts, Counted, Fingerprint, Rates, Text, day_of, five_minutes_of,
+};
 use schemas::limits::{Asked, Hashes};
 use schemas::migration::{Migration, MigrationState};
 use schemas::models::{Delta, Feedback, ModelRecord};
@@ -452,6 +454,11 @@ fn histories(out: &mut Vec<(String, Value)>) {
     arrivals.add(five_minutes_of(AT), 3);
     arrivals.add(five_minutes_of(AT) + 2, 1);
     put(out, "history_arrivals/arrivals", &arrivals);
+    let mut bulk = Bulk::default();
+    bulk.add(day_of(AT), 4_000_000_000, 5100);
+    bulk.add(day_of(AT) + 1, 4_000_000_000, 100);
+    bulk.add(day_of(AT) + 1, 7, 1);
+    put(out, "history_bulk/bulk", &bulk);
     let fingerprint = Fingerprint(std::array::from_fn(|at| at as u8 * 8));
     let identities = [1, 4711, 65_535].into_iter().collect();
     put(out, "history_text/text", &Text { fingerprint, first: AT, last: day(1), identities });

@@ -40,9 +40,11 @@ fn what_others_found_counts_blocks_or_is_left_out() {
 }
 
 #[test]
-fn dmarc_never_blocks_what_is_only_passed_on() {
+fn what_its_author_should_mend_never_blocks_what_is_only_passed_on() {
     let srs = "SRS0=hhh=tt=ext.example=a@b.example";
-    assert_eq!(outcome(C::Dmarc, srs, "block"), (C::Clean, true, Some(0.3)));
+    for found in [C::Dmarc, C::BulkSender] {
+        assert_eq!(outcome(found, srs, "block"), (C::Clean, true, Some(0.3)));
+    }
     assert_eq!(outcome(C::ListedHost, srs, "block"), (C::ListedHost, false, Some(1.0)));
 }
 

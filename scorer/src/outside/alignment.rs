@@ -67,6 +67,16 @@ pub struct Node {
 pub struct Found {
     pub dmarc: Option<Symbol>,
     pub spf: Option<Symbol>,
+    pub authentication: Option<Authentication>,
+}
+
+/// How receivers can tell that a message is of its From domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Authentication {
+    /// The domain, or the one above it, has a DMARC record.
+    pub has_dmarc: bool,
+    /// There is an aligned DKIM signature. `None`: one that the message brings along was not verified.
+    pub has_dkim: Option<bool>,
 }
 
 /// What the answer depends on.
@@ -139,13 +149,18 @@ impl Alignment {
         let Some(standing) = self.standings.get(question, || asked.look_up()).await else {
             return Found::default();
         };
-        let dmarc = match &standing.dmarc {
-            Dmarc::Fails(policy) if self.is_signed(case.message, &from).await == Some(false) => {
-                Some(judgement::dmarc_symbol(&from, *policy, &standing))
+        let (dmarc, is_signed) = match &standing.dmarc {
+            Dmarc::Fails(policy) => {
+                let is_signed = self.is_signed(case.message, &from).await;
+                let fails = is_signed == Some(false);
+                (fails.then(|| judgement::dmarc_symbol(&from, *policy, &standing)), is_signed)
             }
-            _ => None,
+            _ if standing.is_signed => (None, None),
+            // Where DMARC does not depend on it, no signature is verified.
+            _ => (None, (!carries_signature(case.message, &from)).then_some(false)),
         };
-        Found { dmarc, spf: judgement::spf_symbol(&standing) }
+        let authentication = standing.authentication(is_signed);
+        Found { dmarc, spf: judgement::spf_symbol(&standing), authentication }
     }
 
     /// Whether the message carries a signature of its own that is valid and aligned. `None`: DNS does not say.
@@ -169,6 +184,18 @@ impl Alignment {
             _ => Some(false),
         }
     }
+}
+
+/// Whether a message has a signature of the domain of its author, or of one with the same owner, valid or not.
+fn carries_signature(message: &[u8], from: &Domain) -> bool {
+    let owner = links::registered(from.as_str());
+    let header = HeaderSection::split(message);
+    header.all("dkim-signature").any(|field| {
+        let text = field.text();
+        let tags = text.split(';').filter_map(|tag| tag.split_once('='));
+        let mut signers = tags.filter(|(name, _)| name.trim() == "d").map(|(_, d)| d.trim().to_lowercase());
+        signers.any(|signer| links::registered(&signer) == owner)
+    })
 }
 
 /// The domain of the authors, where they have one in common: DMARC says nothing of others (RFC 9989, 5.3.1).
@@ -207,8 +234,12 @@ impl Asked {
             return (Standing::unknown(), KEPT_AT_LEAST);
         }
         self.pause.answered();
+        let is_ours = |domain: &Domain| {
+            links::registered(domain.as_str()) == links::registered(self.question.from.as_str())
+        };
+        let is_signed = matches!(&key, Key::Found(domain) if is_ours(domain));
         let lost_key = if let Key::Lost(name) = key { Some(name) } else { None };
-        (Standing { spf, dmarc, lost_key }, KEPT_AT_MOST)
+        (Standing { spf, dmarc, is_signed, lost_key }, KEPT_AT_MOST)
     }
 
     /// What SPF says of each of our addresses.
@@ -274,4 +305,26 @@ enum Key {
     /// With the name where its record should be.
     Lost(String),
     Unknown,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signature_that_a_message_brings_along_is_seen() {
+        let from = Domain::parse("news.shop.example").unwrap();
+        for (fields, carries) in [
+            ("", false),
+            ("DKIM-Signature: v=1; a=rsa-sha256; d=Shop.example; s=s1; b=x", true),
+            ("DKIM-Signature: v=1; b=x;\r\n\td = news.shop.example ; s=d", true),
+            ("DKIM-Signature: v=1; a=rsa-sha256; d=esp.example; i=@shop.example; b=x", false),
+            ("DKIM-Signature: nonsense", false),
+            ("DKIM-Signature: d=esp.example\r\nDKIM-Signature: d=shop.example", true),
+        ] {
+            let message =
+                format!("{fields}\r\nFrom: a@news.shop.example\r\n\r\nDKIM-Signature: d=shop.example\r\n");
+            assert_eq!(carries_signature(message.trim_start().as_bytes(), &from), carries, "{fields}");
+        }
+    }
 }

@@ -4,13 +4,15 @@
 use std::collections::HashMap;
 
 use schemas::history::{
-    Arrivals, Contacts, Counted, Fingerprint, MAX_TEXT_IDENTITIES, Part, Rates, Text, day_of, five_minutes_of,
+    Arrivals, Bulk, Contacts, Counted, Fingerprint, MAX_TEXT_IDENTITIES, Part, Rates, Text, day_of,
+    five_minutes_of,
 };
 use schemas::verdict::{Identity, MessageSummary};
 use schemas::{Timestamp, UserId};
 
 use super::{Fate, Senders};
 use crate::behaviour::{Known, Sighting, identity_hash, same_text};
+use crate::bulk::Sent;
 
 /// Identities with a history, of all users of a partition: about 1 KiB each, at most 2.5 KiB. Further ones have none.
 const MAX_HISTORIES: usize = 100_000;
@@ -34,6 +36,8 @@ struct OfUser {
     identities: HashMap<Identity, OfIdentity>,
     arrivals: Arrivals,
     arrivals_dirty: bool,
+    bulk: Bulk,
+    bulk_dirty: bool,
     texts: Vec<Text>,
     texts_dirty: Vec<usize>,
 }
@@ -65,6 +69,24 @@ impl Senders {
         let since = self.get(user, Some(identity)).map(|row| row.first_seen);
         let arrives = since.is_none() && sighting.is_of_user && self.has_room(user);
         self.histories.note(user, identity, sighting, (since, arrives), fate, message.accepted_at);
+    }
+
+    /// What the From domains of the user sent to large receivers.
+    #[must_use]
+    pub fn bulk(&self, user: &UserId) -> Option<&Bulk> {
+        self.histories.users.get(user).map(|of_user| &of_user.bulk)
+    }
+
+    /// Counts what a message accepted at `at` sends to large receivers.
+    pub fn note_bulk(&mut self, user: &UserId, sent: &[Sent], at: Timestamp) {
+        if sent.is_empty() {
+            return;
+        }
+        let of_user = self.histories.users.entry(user.clone()).or_default();
+        sent.iter().for_each(|sent| of_user.bulk.add(day_of(at), sent.pair, sent.recipients));
+        if !std::mem::replace(&mut of_user.bulk_dirty, true) {
+            self.histories.dirty.push((user.clone(), Part::Bulk));
+        }
     }
 }
 
@@ -141,6 +163,7 @@ impl Histories {
                 of_user.identity(identity, &mut self.identities).contacts = serde_json::from_slice(value)?;
             }
             Part::Arrivals => of_user.arrivals = serde_json::from_slice(value)?,
+            Part::Bulk => of_user.bulk = serde_json::from_slice(value)?,
             Part::Text(place) if place < MAX_TEXTS_PER_USER => {
                 let text = serde_json::from_slice(value)?;
                 // Rows come in any order; a place that stays empty is the first to be taken.
@@ -162,6 +185,7 @@ impl Histories {
                 self.identities -= usize::from(of_user.identities.remove(identity).is_some());
             }
             Part::Arrivals => of_user.arrivals = Arrivals::default(),
+            Part::Bulk => of_user.bulk = Bulk::default(),
             Part::Text(place) => {
                 if let Some(text) = of_user.texts.get_mut(*place) {
                     *text = no_text();
@@ -182,10 +206,13 @@ impl Histories {
             parts.extend((!history.contacts.is_empty()).then(|| Part::Contacts(identity.clone())));
         } else {
             parts.extend((!of_user.arrivals.is_empty()).then_some(Part::Arrivals));
+            parts.extend((!of_user.bulk.is_empty()).then_some(Part::Bulk));
             parts.extend((0..of_user.texts.len()).map(Part::Text));
             self.texts -= of_user.texts.len();
             of_user.arrivals = Arrivals::default();
             of_user.arrivals_dirty = false;
+            of_user.bulk = Bulk::default();
+            of_user.bulk_dirty = false;
             of_user.texts.clear();
             of_user.texts_dirty.clear();
         }
@@ -195,7 +222,8 @@ impl Histories {
 
     fn forget_if_empty(&mut self, user: &UserId) {
         let is_empty = |of_user: &OfUser| {
-            of_user.identities.is_empty() && of_user.arrivals.is_empty() && of_user.texts.is_empty()
+            let OfUser { identities, arrivals, bulk, texts, .. } = of_user;
+            identities.is_empty() && arrivals.is_empty() && bulk.is_empty() && texts.is_empty()
         };
         if self.users.get(user).is_some_and(is_empty) {
             self.users.remove(user);
@@ -240,6 +268,10 @@ impl OfUser {
             Part::Arrivals => {
                 self.arrivals_dirty = false;
                 (!self.arrivals.is_empty()).then(|| serde_json::to_vec(&self.arrivals))
+            }
+            Part::Bulk => {
+                self.bulk_dirty = false;
+                (!self.bulk.is_empty()).then(|| serde_json::to_vec(&self.bulk))
             }
             Part::Text(place) => {
                 self.texts_dirty.retain(|dirty| dirty != place);

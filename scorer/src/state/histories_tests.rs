@@ -25,6 +25,13 @@ fn sighting(number: u16) -> Sighting {
     }
 }
 
+/// Every second message goes to a large receiver.
+fn bulk(number: u16) -> Vec<Sent> {
+    let receiver = crate::bulk::receivers::of("gmail.com").unwrap();
+    let sent = Sent { receiver, pair: u32::from(number % 50), recipients: 1 };
+    Vec::from_iter((number.is_multiple_of(2)).then_some(sent))
+}
+
 /// What is remembered of the senders, and what stands in the topic of it.
 #[derive(Default)]
 struct Owner {
@@ -43,6 +50,7 @@ impl Owner {
         };
         let fate = if number.is_multiple_of(5) { Fate::Quarantined } else { Fate::Released };
         self.senders.note_behaviour(&message, &sighting(number), fate);
+        self.senders.note_bulk(&message.user, &bulk(number), at);
         self.senders.count(&message, None, fate);
     }
 
@@ -101,6 +109,10 @@ fn only_what_changed_is_written_and_once() {
     // To somebody it knows.
     owner.send("bob", 1, NOW);
     assert_eq!(parts(&mut owner), [Part::Rates(bob())]);
+    owner.senders.note_bulk(&user(), &bulk(2), NOW);
+    owner.senders.note_bulk(&user(), &bulk(4), NOW);
+    owner.senders.note_bulk(&user(), &[], NOW);
+    assert_eq!(parts(&mut owner), [Part::Bulk]);
 }
 
 #[test]
@@ -116,7 +128,7 @@ fn what_an_idle_identity_leaves_behind_goes_with_it() {
     assert_eq!(bob, [Part::Rates(identity("bob")), Part::Contacts(identity("bob"))]);
     assert_eq!(histories.leave(&user(), Some(&identity("bob"))), []);
     let of_user = histories.leave(&user(), None);
-    assert_eq!(of_user.len(), 11, "{of_user:?}");
+    assert_eq!(of_user.len(), 12, "{of_user:?}");
     histories.leave(&user(), Some(&identity("eve")));
     assert_eq!(*histories, Histories::default());
     // The same from the topic.

@@ -10,6 +10,7 @@ mod engines;
 mod site;
 
 mod behaviour;
+mod bulk;
 
 use std::sync::Arc;
 use std::time::Duration;

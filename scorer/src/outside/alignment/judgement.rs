@@ -7,6 +7,7 @@ use mail_auth::{DmarcOutput, DmarcResult, SpfResult};
 use schemas::Domain;
 use schemas::verdict::Symbol;
 
+use super::Authentication;
 use crate::evidence;
 
 /// Weights: a customer whose DNS is wrong is no spammer. One who writes as a domain whose owner wants such mail refused
@@ -23,6 +24,8 @@ const MAX_SHOWN: usize = 3;
 pub(super) struct Standing {
     pub spf: Spf,
     pub dmarc: Dmarc,
+    /// With a key of ours, aligned, whose record is in DNS.
+    pub is_signed: bool,
     /// The name of the record of our key, where receivers do not find it.
     pub lost_key: Option<String>,
 }
@@ -32,8 +35,19 @@ impl Standing {
         Standing {
             spf: Spf { domain: String::new(), results: Vec::new() },
             dmarc: Dmarc::Unknown,
+            is_signed: false,
             lost_key: None,
         }
+    }
+
+    /// `is_signed`: whether the message brings along a valid aligned signature, where that is known.
+    pub(super) fn authentication(&self, is_signed: Option<bool>) -> Option<Authentication> {
+        let has_dmarc = match self.dmarc {
+            Dmarc::Unknown => return None,
+            Dmarc::None => false,
+            Dmarc::Passes | Dmarc::Fails(_) => true,
+        };
+        Some(Authentication { has_dmarc, has_dkim: if self.is_signed { Some(true) } else { is_signed } })
     }
 }
 
@@ -157,7 +171,12 @@ mod tests {
 
     fn spf(results: &[(&str, SpfResult)]) -> Standing {
         let results = results.iter().map(|(ip, result)| (ip.parse().unwrap(), *result)).collect();
-        Standing { spf: Spf { domain: "shop.example".into(), results }, dmarc: Dmarc::None, lost_key: None }
+        Standing {
+            spf: Spf { domain: "shop.example".into(), results },
+            dmarc: Dmarc::None,
+            is_signed: false,
+            lost_key: None,
+        }
     }
 
     #[test]
@@ -201,6 +220,20 @@ mod tests {
         assert_eq!(of(later(), not_aligned(), true), Dmarc::Unknown);
         assert_eq!(of(later(), later(), false), Dmarc::Unknown);
         assert_eq!(of(DmarcResult::Pass, later(), true), Dmarc::Passes);
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_said_of_the_from_domain() {
+        let of = |dmarc, is_signed, brought| {
+            Standing { dmarc, is_signed, ..spf(&[]) }
+                .authentication(brought)
+                .map(|a| (a.has_dmarc, a.has_dkim))
+        };
+        assert_eq!(of(Dmarc::Unknown, true, Some(false)), None);
+        assert_eq!(of(Dmarc::None, false, Some(false)), Some((false, Some(false))));
+        assert_eq!(of(Dmarc::Passes, false, None), Some((true, None)));
+        assert_eq!(of(Dmarc::Fails(Policy::None), false, Some(true)), Some((true, Some(true))));
+        assert_eq!(of(Dmarc::None, true, Some(false)), Some((false, Some(true))));
     }
 
     #[test]
