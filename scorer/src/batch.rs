@@ -15,7 +15,7 @@ use schemas::{Envelope, MessageId, Position, Timestamp, Topic};
 
 use crate::evidence;
 use crate::holds;
-use crate::intake::Message;
+use crate::intake::{Message, Taken};
 use crate::judge::{self, Case, Judgement};
 use crate::outputs;
 use crate::outside::Findings;
@@ -67,7 +67,8 @@ impl Batch {
 }
 
 impl Member {
-    /// Takes up `records`, and commits.
+    /// Takes up `records`, and commits. Where others are asked, what they are not asked about together is left for the next
+    /// turn (`left`): so a session waits for its own deadline only, and the consumer is heard in between.
     ///
     /// # Errors
     /// What a commit or a read says; nothing of what was not committed remains, so the state must be rebuilt.
@@ -80,45 +81,55 @@ impl Member {
         self.follow_models();
         let mut batch = self.begin_batch();
         let mut rest = records;
-        while let [first, others @ ..] = rest {
-            match first.position.topic {
-                Topic::Accepted => {
-                    let group = self.read_together(rest).await?;
-                    rest = &rest[group.len()..];
-                    for taken in group {
-                        self.make_room(consumer, &mut batch).await?;
-                        if let Some(message) = taken.message {
-                            self.take_message(&mut batch, taken.record.position, message, now)?;
-                        }
-                        batch.done(taken.record);
-                    }
-                    continue;
-                }
-                Topic::Commands => {
-                    self.make_room(consumer, &mut batch).await?;
-                    self.take_command(consumer, &mut batch, first, now).await?;
-                }
-                Topic::Attempts => {
-                    self.make_room(consumer, &mut batch).await?;
-                    self.take_attempt(&mut batch, first, now)?;
-                    rest = others;
-                    continue;
-                }
-                other => {
-                    tracing::error!(topic = %other, "a record of a topic that was not asked for is passed over");
-                }
+        while !rest.is_empty() {
+            let together = self.read_together(rest).await?;
+            rest = &rest[together.len()..];
+            for taken in together {
+                self.make_room(consumer, &mut batch).await?;
+                self.take_record(consumer, &mut batch, taken, now).await?;
             }
-            batch.done(first);
-            rest = others;
+            if !self.outside.is_empty() {
+                break;
+            }
         }
+        self.left = rest.to_vec();
         if batch.says_nothing() && !self.has_read_much() {
             return Ok(());
         }
         self.commit(consumer, batch).await
     }
 
+    async fn take_record(
+        &mut self,
+        consumer: &mut dyn Consumer,
+        batch: &mut Batch,
+        taken: Taken<'_>,
+        now: Timestamp,
+    ) -> Result<(), LogError> {
+        let record = taken.record;
+        match record.position.topic {
+            Topic::Accepted => {
+                if let Some(message) = taken.message {
+                    self.take_message(batch, record.position, message, now)?;
+                }
+            }
+            Topic::Commands => self.take_command(consumer, batch, record, now).await?,
+            // What was read of them is said with the next commit.
+            Topic::Attempts => return self.take_attempt(batch, record, now),
+            other => {
+                tracing::error!(topic = %other, "a record of a topic that was not asked for is passed over");
+            }
+        }
+        batch.done(record);
+        Ok(())
+    }
+
     /// Commits what is full.
-    async fn make_room(&mut self, consumer: &mut dyn Consumer, batch: &mut Batch) -> Result<(), LogError> {
+    pub async fn make_room(
+        &mut self,
+        consumer: &mut dyn Consumer,
+        batch: &mut Batch,
+    ) -> Result<(), LogError> {
         if batch.is_full() {
             self.commit(consumer, std::mem::take(batch)).await?;
             *batch = self.begin_batch();
@@ -256,7 +267,10 @@ impl Member {
             let senders = &self.owned(partition)?.senders;
             basis.limits = senders.standing(&envelope.user, &policy.limits, envelope.accepted_at);
         }
-        self.metrics.judged(&judgement.verdict);
+        // It is judged again when the engine has answered, and counts then.
+        if !is_unchecked {
+            self.metrics.judged(&judgement.verdict);
+        }
         let id = envelope.id;
         let disposition = judgement.verdict.disposition;
         if let Some(reply_partition) = self.reply_partition(envelope.reply_partition) {
@@ -290,7 +304,7 @@ impl Member {
             }
         };
         let verdict = judgement.verdict;
-        if !verdict.message.own {
+        if !verdict.message.own && !is_unchecked {
             let senders = &mut self.owned_mut(partition)?.senders;
             // First of all, while an identity that is new has no row.
             if let Some(sighting) = &judgement.sighting {

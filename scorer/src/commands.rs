@@ -275,9 +275,15 @@ impl Member {
     pub async fn renew_chunks(&self, judged: &mut Judged) -> Result<bool, LogError> {
         let id = judged.envelope.id;
         for (index, position) in judged.envelope.chunks.iter_mut().enumerate() {
-            let Some(bytes) = self.log.read(*position).await?.and_then(|record| record.value) else {
-                return Ok(false);
+            let read = match self.log.read(*position).await {
+                Ok(record) => record.and_then(|record| record.value),
+                Err(error @ LogError::Damaged { .. }) => {
+                    tracing::error!(%position, %error, "a part of a message cannot be read");
+                    None
+                }
+                Err(error) => return Err(error),
             };
+            let Some(bytes) = read else { return Ok(false) };
             let written = self.log.append(vec![bodies::chunk(id, index, bytes)]).await?;
             if let Some(renewed) = written.first() {
                 *position = *renewed;

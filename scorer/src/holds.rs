@@ -1,5 +1,7 @@
 //! Messages over a limit: they are held, and let go, oldest first, as the windows free.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use eventlog::{Consumer, LogError, NewRecord};
 use schemas::limits::{self, Asked, Counters, Distinct, Hashes};
@@ -7,7 +9,7 @@ use schemas::senders::HoldRow;
 use schemas::verdict::{
     BY_POLICY, Classification, Disposition, Judged, MessageSummary, Symbol, VerdictEvent,
 };
-use schemas::{Envelope, Timestamp, Topic, UserId, spool};
+use schemas::{Envelope, MessageId, Timestamp, Topic, UserId, spool};
 
 use crate::batch::Batch;
 use crate::judge::Judgement;
@@ -61,7 +63,9 @@ impl Member {
         let user = &envelope.user;
         let asked = asked(envelope, &verdict.message, policy);
         let over = state.senders.over_limit(user, &asked, &policy.limits, envelope.accepted_at);
-        let before_it = state.holds.over_limit_of(user);
+        // What a locked sender has waits on, and nobody else with it.
+        let is_free = |row: &&HoldRow| state.senders.lock(user, &row.message.identity, verdict.at).is_none();
+        let before_it = state.holds.over_limit_of(user).filter(is_free).count();
         let why = match over {
             Some(over) => over.to_string(),
             None if before_it > 0 => format!("{before_it} messages wait before it"),
@@ -121,8 +125,9 @@ impl Member {
             if batch.is_full() {
                 return Ok(());
             }
-            self.release_held(batch, partition, &row, BY_POLICY, now).await?;
-            self.owned_mut(partition)?.senders.count_sent(&row.message, &asked_by(&row), &limits, now);
+            if self.release_held(batch, partition, &row, BY_POLICY, now).await? {
+                self.owned_mut(partition)?.senders.count_sent(&row.message, &asked_by(&row), &limits, now);
+            }
         }
         Ok(())
     }
@@ -220,9 +225,15 @@ impl Member {
         if row.position.topic == Topic::Quarantined {
             return self.read_quarantined(row.position).await;
         }
-        let Some(value) = self.log.read(row.position).await?.and_then(|record| record.value) else {
-            return Ok(None);
+        let value = match self.log.read(row.position).await {
+            Ok(record) => record.and_then(|record| record.value),
+            Err(error @ LogError::Damaged { .. }) => {
+                tracing::error!(position = %row.position, %error, "a held message cannot be read");
+                None
+            }
+            Err(error) => return Err(error),
         };
+        let Some(value) = value else { return Ok(None) };
         let (envelope, inline): (Envelope, Bytes) = match spool::decode(&value) {
             Ok(decoded) => decoded,
             Err(error) => {
@@ -248,20 +259,28 @@ impl Member {
     /// # Errors
     /// What the log says.
     pub async fn renew_holds(&mut self, consumer: &mut dyn Consumer, now: Timestamp) -> Result<(), LogError> {
+        // What is gone is told when it is let go; here it must not stand before others.
+        let mut gone: HashSet<MessageId> = HashSet::new();
         loop {
-            let due = self.old_holds(now);
+            let due = self.old_holds(now, &gone);
+            if due.is_empty() {
+                return Ok(());
+            }
             let (mut copies, mut renewed) = (Vec::<NewRecord>::new(), Vec::new());
             for (partition, row) in due {
-                // What is gone is told when it is let go.
-                let Some((mut judged, message)) = self.read_held(&row).await? else { continue };
+                let Some((mut judged, message)) = self.read_held(&row).await? else {
+                    gone.insert(row.message.id);
+                    continue;
+                };
                 if now.since(row.since) > RENEW_CHUNKS_AFTER && !self.renew_chunks(&mut judged).await? {
+                    gone.insert(row.message.id);
                     continue;
                 }
                 copies.push(outputs::judged(Topic::Quarantined, &judged, &message));
                 renewed.push((partition, row));
             }
             if copies.is_empty() {
-                return Ok(());
+                continue;
             }
             // Two steps: a copy is inert until a row points to it.
             let offsets = consumer.positions();
@@ -277,7 +296,7 @@ impl Member {
     }
 
     /// Some of those whose message is to be written anew.
-    fn old_holds(&self, now: Timestamp) -> Vec<(u32, HoldRow)> {
+    fn old_holds(&self, now: Timestamp, gone: &HashSet<MessageId>) -> Vec<(u32, HoldRow)> {
         let is_old = |row: &&HoldRow| {
             let after = match row.position.topic {
                 Topic::Accepted => RENEW_ACCEPTED_AFTER,
@@ -289,7 +308,7 @@ impl Member {
         let all = self.partitions.iter().flat_map(|(partition, state)| {
             state.holds.by_user().flat_map(move |(_, rows)| rows.map(move |row| (*partition, row)))
         });
-        all.filter(|(_, row)| is_old(row))
+        all.filter(|(_, row)| is_old(row) && !gone.contains(&row.message.id))
             .take(MAX_AT_ONCE)
             .take_while(|(_, row)| {
                 let fits = bytes < MAX_RENEWED_BYTES;

@@ -8,17 +8,17 @@ use eventlog::{LogError, Record, bodies};
 use schemas::{Envelope, Topic, spool};
 
 use crate::judge::Case;
-use crate::outside::Findings;
+use crate::outside::{Findings, Outside};
 use crate::policy::{self, Policy};
 use crate::run::Member;
 
 /// Messages that others are asked about together are not more than about this, in bytes: so much is in memory.
 pub const MAX_TOGETHER_BYTES: usize = 16 * 1024 * 1024;
 
-/// A record of `accepted` that is taken up.
+/// A record that is taken up.
 pub struct Taken<'a> {
     pub record: &'a Record,
-    /// None where the record does not parse: it can be neither judged nor delivered.
+    /// None where the record is not one of `accepted`, or does not parse: then it can be neither judged nor delivered.
     pub message: Option<Message>,
 }
 
@@ -33,12 +33,36 @@ pub struct Message {
     pub findings: Findings,
 }
 
+/// Asks others about all of these at once.
+pub async fn ask_outside<'a>(outside: &Outside, messages: impl Iterator<Item = &'a mut Message>) {
+    // Mail of our own is asked of nobody.
+    let mut asked: Vec<&mut Message> =
+        messages.filter(|message| message.envelope.origin.is_none() && message.whole.is_ok()).collect();
+    let cases: Vec<(Case<'_>, Bytes)> = asked
+        .iter()
+        .filter_map(|message| {
+            let whole = message.whole.as_ref().ok()?;
+            let case = Case { envelope: &message.envelope, message: whole, policy: &message.policy };
+            Some((case, whole.clone()))
+        })
+        .collect();
+    let findings = outside.ask(&cases).await;
+    for (message, findings) in asked.iter_mut().zip(findings) {
+        message.findings = findings;
+    }
+}
+
 impl Member {
-    /// Reads the first of `records`, and as many after it as others are to be asked about together.
+    /// Reads the first of `records`, and as many after it as others are asked about together, whatever stands between them:
+    /// asking depends on nothing that is decided meanwhile.
     pub async fn read_together<'a>(&mut self, records: &'a [Record]) -> Result<Vec<Taken<'a>>, LogError> {
         let mut taken: Vec<Taken<'a>> = Vec::new();
         let mut bytes = 0;
-        for record in records.iter().take_while(|record| record.position.topic == Topic::Accepted) {
+        for record in records {
+            if record.position.topic != Topic::Accepted {
+                taken.push(Taken { record, message: None });
+                continue;
+            }
             let message = self.read(record).await?;
             bytes += message.as_ref().and_then(|m| m.whole.as_ref().ok()).map_or(0, Bytes::len);
             taken.push(Taken { record, message });
@@ -48,28 +72,9 @@ impl Member {
             }
         }
         if !self.outside.is_empty() {
-            self.ask_outside(taken.iter_mut().filter_map(|taken| taken.message.as_mut())).await;
+            ask_outside(&self.outside, taken.iter_mut().filter_map(|taken| taken.message.as_mut())).await;
         }
         Ok(taken)
-    }
-
-    /// Asks others about all of these at once.
-    pub async fn ask_outside<'a>(&self, messages: impl Iterator<Item = &'a mut Message>) {
-        // Mail of our own is asked of nobody.
-        let mut asked: Vec<&mut Message> =
-            messages.filter(|message| message.envelope.origin.is_none() && message.whole.is_ok()).collect();
-        let cases: Vec<(Case<'_>, Bytes)> = asked
-            .iter()
-            .filter_map(|message| {
-                let whole = message.whole.as_ref().ok()?;
-                let case = Case { envelope: &message.envelope, message: whole, policy: &message.policy };
-                Some((case, whole.clone()))
-            })
-            .collect();
-        let findings = self.outside.ask(&cases).await;
-        for (message, findings) in asked.iter_mut().zip(findings) {
-            message.findings = findings;
-        }
     }
 
     async fn read(&mut self, record: &Record) -> Result<Option<Message>, LogError> {

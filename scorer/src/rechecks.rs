@@ -1,20 +1,23 @@
 //! Messages that an engine said nothing of (`when_down = "defer"`): they are held, asked about again when it is back, and
 //! judged then.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use eventlog::{Consumer, LogError};
 use schemas::senders::HoldRow;
 use schemas::{MessageId, Timestamp};
+use tokio::task::JoinHandle;
 
-use crate::intake::{MAX_TOGETHER_BYTES, Message};
+use crate::intake::{MAX_TOGETHER_BYTES, Message, ask_outside};
 use crate::outside::Unchecked;
 use crate::run::Member;
 
 /// Messages that are asked about again together.
 const MAX_AT_ONCE: usize = 100;
-/// After nothing came of it, so long until the next time.
-const PAUSE: Duration = Duration::from_secs(10);
+/// After nothing came of it, so long until the next time, and each time twice as long, up to this.
+const FIRST_PAUSE: Duration = Duration::from_secs(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 60);
 /// So long a message waits for an engine. After that it is treated as with `when_down = "reject"`: in quarantine, a person
 /// sees it.
 const LONGEST_WAIT: Duration = Duration::from_secs(4 * 3600);
@@ -23,24 +26,48 @@ const LONGEST_WAIT: Duration = Duration::from_secs(4 * 3600);
 #[derive(Debug, Default)]
 pub struct Rechecks {
     next: Timestamp,
+    /// Since when nothing comes of it, the time between two.
+    pause: Duration,
     /// The last one that was asked about: those behind it are next, so that none keeps others from their turn.
     last: Option<MessageId>,
+    /// Those that are asked about now: beside the mail that comes, which must not wait for them.
+    asking: Option<JoinHandle<Vec<Asked>>>,
+}
+
+/// A message that was asked about again.
+struct Asked {
+    partition: u32,
+    row: HoldRow,
+    message: Message,
+}
+
+impl std::fmt::Debug for Asked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Asked({})", self.row.message.id)
+    }
 }
 
 impl Member {
-    /// Asks again about some of what waits for an engine, and judges what it answers, or what has waited too long.
+    /// Asks again about some of what waits for an engine, and judges what it has answered, or what has waited too long.
     ///
     /// # Errors
     /// What the log says; the state must be rebuilt then.
     pub async fn check_again(&mut self, consumer: &mut dyn Consumer, now: Timestamp) -> Result<(), LogError> {
-        if now < self.rechecks.next {
+        if self.rechecks.asking.as_ref().is_some_and(JoinHandle::is_finished)
+            && let Some(asking) = self.rechecks.asking.take()
+        {
+            // A task that fell over has answered nothing.
+            let answered = asking.await.unwrap_or_default();
+            return self.judge_again(consumer, answered, now).await;
+        }
+        if self.rechecks.asking.is_some() || now < self.rechecks.next {
             return Ok(());
         }
         let due = self.unchecked(now);
         let Some((_, last)) = due.last() else { return Ok(()) };
         self.rechecks.last = Some(last.message.id);
         let mut batch = self.begin_batch();
-        let (mut rows, mut messages) = (Vec::new(), Vec::<Message>::new());
+        let mut asked = Vec::with_capacity(due.len());
         for (partition, row) in due {
             let Some((mut judged, inline)) = self.read_held(&row).await? else {
                 tracing::error!(message.id = %row.message.id, position = %row.position, "a held message is no longer in the log");
@@ -49,12 +76,31 @@ impl Member {
             };
             // Its session was answered long ago.
             judged.envelope.reply_partition = None;
-            messages.push(self.load(judged.envelope, inline).await?);
-            rows.push((partition, row));
+            let message = self.load(judged.envelope, inline).await?;
+            asked.push(Asked { partition, row, message });
         }
-        self.ask_outside(messages.iter_mut()).await;
+        let outside = Arc::clone(&self.outside);
+        self.rechecks.asking = Some(tokio::spawn(async move {
+            ask_outside(&outside, asked.iter_mut().map(|asked| &mut asked.message)).await;
+            asked
+        }));
+        if batch.outputs.is_empty() { Ok(()) } else { self.commit(consumer, batch).await }
+    }
+
+    async fn judge_again(
+        &mut self,
+        consumer: &mut dyn Consumer,
+        answered: Vec<Asked>,
+        now: Timestamp,
+    ) -> Result<(), LogError> {
+        let mut batch = self.begin_batch();
         let mut is_progress = false;
-        for ((partition, row), mut message) in rows.into_iter().zip(messages) {
+        for Asked { partition, row, mut message } in answered {
+            // Meanwhile somebody may have let it go, or the partition was lost.
+            let state = self.partitions.get(&partition);
+            if state.and_then(|state| state.holds.get(&row.message.user, row.message.id)) != Some(&row) {
+                continue;
+            }
             let findings = &mut message.findings;
             if findings.unchecked == Some(Unchecked::Later) {
                 if has_expired(&row, now) {
@@ -65,10 +111,14 @@ impl Member {
                 }
             }
             is_progress = true;
+            self.make_room(consumer, &mut batch).await?;
             self.drop_hold(&mut batch, partition, &row, now)?;
             self.take_message(&mut batch, row.position, message, now)?;
         }
-        self.rechecks.next = if is_progress { now } else { now.plus(PAUSE) };
+        let rechecks = &mut self.rechecks;
+        rechecks.pause =
+            if is_progress { Duration::ZERO } else { (rechecks.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE) };
+        rechecks.next = now.plus(rechecks.pause);
         if batch.outputs.is_empty() { Ok(()) } else { self.commit(consumer, batch).await }
     }
 

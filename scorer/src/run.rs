@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eventlog::view::Progress;
-use eventlog::{Clock, Consumer, Log, LogError, Polled, View};
+use eventlog::{Clock, Consumer, Log, LogError, Polled, Record, View};
 use schemas::models::ModelsView;
 use schemas::settings::SettingsView;
 use schemas::topics::TopicPartition;
@@ -102,6 +102,7 @@ pub async fn run(
             attempts_left: false,
             next_sweep: Timestamp::default(),
             rechecks: Rechecks::default(),
+            left: Vec::new(),
             shutdown: shutdown.clone(),
         };
         members.spawn(member.run());
@@ -143,6 +144,8 @@ pub struct Member {
     pub next_sweep: Timestamp,
     /// Which messages are asked about again next, and when.
     pub rechecks: Rechecks,
+    /// Records that were polled and are not taken up yet.
+    pub left: Vec<Record>,
     pub shutdown: CancellationToken,
 }
 
@@ -172,6 +175,7 @@ impl Member {
                 }
                 Err(error) => Err(error),
             };
+            self.left.clear();
             self.partitions.clear();
             self.count_partitions();
             match end {
@@ -199,13 +203,15 @@ impl Member {
         let mut pause = FIRST_PAUSE;
         loop {
             let wait = if self.has_unplaced() { UNPLACED_WAIT } else { TICK };
+            // While records are left, only what is told of the assignment.
+            let (most, wait) = if self.left.is_empty() { (self.batch, wait) } else { (0, Duration::ZERO) };
             let polled = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => {
                     self.leave(consumer).await;
                     return Ok(());
                 }
-                polled = consumer.poll(self.batch, wait) => polled,
+                polled = consumer.poll(most, wait) => polled,
             };
             let done = match polled {
                 Ok(polled) => self.take(consumer.as_mut(), polled).await,
@@ -219,6 +225,7 @@ impl Member {
                     tracing::warn!(slot = self.slot, %error, "beginning again from the last commit");
                     self.pause(&mut pause).await;
                     // The fate of a commit may be unknown: only the log says what is true now.
+                    self.left.clear();
                     consumer.rewind().await?;
                     let owned = consumer.positions();
                     self.replay(owned.iter().map(|(partition, _)| *partition)).await?;
@@ -233,11 +240,15 @@ impl Member {
             Polled::Assigned(partitions) => {
                 if std::mem::take(&mut self.attempts_left) {
                     // They may be ours now.
+                    self.left.clear();
                     consumer.rewind().await?;
                 }
+                // Those of a partition that comes anew are polled again.
+                self.left.retain(|record| !partitions.contains(&record.position.topic_partition()));
                 self.replay(partitions).await
             }
             Polled::Revoked(partitions) => {
+                self.left.retain(|record| !partitions.contains(&record.position.topic_partition()));
                 for partition in partitions.iter().filter(|p| p.topic != Topic::Attempts) {
                     self.partitions.remove(&partition.partition);
                 }
@@ -245,6 +256,11 @@ impl Member {
                 Ok(())
             }
             Polled::Records(records) => {
+                self.process(consumer, &records).await?;
+                self.pass_time(consumer, false).await
+            }
+            Polled::Nothing if !self.left.is_empty() => {
+                let records = std::mem::take(&mut self.left);
                 self.process(consumer, &records).await?;
                 self.pass_time(consumer, false).await
             }

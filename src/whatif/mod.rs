@@ -30,7 +30,7 @@ use control::{Context, Error};
 use eventlog::{Record, TableEvent};
 use schemas::limits::Kind;
 use schemas::settings::{Setting, SettingsView};
-use schemas::verdict::{Verdict, VerdictEvent};
+use schemas::verdict::{Disposition, Verdict, VerdictEvent};
 use schemas::{Timestamp, Topic, UserId};
 use scorer::policy::{self, Policy};
 use scorer::recompute::{Again, decide_again};
@@ -216,6 +216,8 @@ impl Trial {
 /// A verdict on a message of a client.
 fn verdict_of(record: &Record) -> Option<Verdict> {
     match serde_json::from_slice(record.value.as_ref()?) {
+        // What waits for an engine is judged again, and counts then.
+        Ok(VerdictEvent::Judged(verdict)) if waits_for_an_engine(&verdict) => None,
         Ok(VerdictEvent::Judged(verdict)) if !verdict.message.own => Some(verdict),
         Ok(_) => None,
         Err(error) => {
@@ -223,6 +225,11 @@ fn verdict_of(record: &Record) -> Option<Verdict> {
             None
         }
     }
+}
+
+fn waits_for_an_engine(verdict: &Verdict) -> bool {
+    verdict.disposition == Disposition::Hold
+        && !verdict.symbols.iter().any(|symbol| symbol.name == "OVER_LIMIT")
 }
 
 /// The longest time over which any user is counted.

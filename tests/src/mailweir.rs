@@ -183,6 +183,19 @@ impl Mailweir {
         self.verb(&["apply", "--yes", &file.display().to_string()]);
     }
 
+    /// What a message went through, once anything is known of it: statistics are a moment behind.
+    ///
+    /// # Panics
+    /// When nothing is known of it within 20 s.
+    #[must_use]
+    pub fn trace(&self, id: &str) -> String {
+        wait::until(&format!("the trace of {id}"), Duration::from_secs(20), || {
+            let mut trace = Command::new(Self::binary());
+            let output = trace.args(["trace", id, "--config"]).arg(self.config()).output().expect("mailweir");
+            output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+        })
+    }
+
     /// Runs a verb of the command; its standard output.
     ///
     /// # Panics

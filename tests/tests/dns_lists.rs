@@ -51,7 +51,7 @@ fn judged(node: &Mailweir, from: &str, message: &[u8]) -> (String, String) {
     wait::until("it is in the log", Duration::from_secs(20), || {
         node.log_lines(&[]).iter().any(|line| line["message_id"] == id.as_str()).then_some(())
     });
-    let trace = node.ask(&["trace", &id]);
+    let trace = node.trace(&id);
     assert!(trace.contains("CONTENT"), "{trace}");
     (reply, trace)
 }
@@ -317,7 +317,7 @@ fn a_bulk_sender_is_told_what_large_receivers_ask_of_it() {
         wait::until("it is judged", Duration::from_secs(20), || {
             node.log_lines(&[]).iter().any(|line| line["message_id"] == id.as_str()).then_some(())
         });
-        node.ask(&["trace", &id])
+        node.trace(&id)
     };
     let (click, dkim, dmarc) = ("no one-click unsubscribe", "no aligned DKIM", "publish _dmarc.none.example");
     let trace = trace_of("x@none.example", "");

@@ -93,7 +93,7 @@ fn trace(node: &Mailweir, reply: &str) -> String {
     wait::until("it is in the log", PATIENCE, || {
         node.ask(&["log", "--limit", "100"]).contains(id).then_some(())
     });
-    node.ask(&["trace", id])
+    node.trace(id)
 }
 
 /// Mail that arrived, without reports to the abuse desk.

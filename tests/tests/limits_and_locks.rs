@@ -105,7 +105,7 @@ fn spam_bounces_from_exim_and_postfix_with_a_reference_that_finds_it() {
         // Postfix folds its text.
         let flat = bounce.split_whitespace().collect::<Vec<_>>().join(" ");
         let id = reference(&flat).unwrap_or_else(|| panic!("no reference in {bounce}"));
-        let trace = node.ask(&["trace", &id]);
+        let trace = node.trace(&id);
         assert!(trace.contains("GTUBE") && trace.contains(sender), "{trace}");
     }
     let log = exim.log();
@@ -167,7 +167,7 @@ fn what_is_held_is_seen_survives_a_crash_and_is_let_go_by_a_person_or_the_clock(
     // A minute and a second after the first, the window has slid on.
     wait::until("the last one leaves", Duration::from_secs(90), || (arrived(&sink) == 3).then_some(()));
     assert_eq!(node.json(&["held"])["total"], 0);
-    let trace = node.ask(&["trace", id]);
+    let trace = node.trace(id);
     assert!(trace.contains("OVER_LIMIT") && trace.contains("delivered"), "{trace}");
 }
 

@@ -159,7 +159,7 @@ fn a_node_moves_to_kafka_with_everything_it_has_in_hand() {
     let outcomes = node.wait_for_outcomes(6, PATIENCE);
     assert!(outcomes.iter().all(|line| line["outcome"] == "delivered"), "{outcomes:?}");
     assert_eq!(messages_in_statistics(&node), 6, "each counted once");
-    let trace = node.ask(&["trace", &quarantined]);
+    let trace = node.trace(&quarantined);
     assert!(trace.contains("GTUBE") && trace.contains("released") && trace.contains("delivered"), "{trace}");
 
     let locked = send(&node, "locked@a.example", "ok@b.example", "Text");

@@ -109,7 +109,7 @@ fn postfix_known_by_its_address_delivers_to_postfix_over_tls() {
     // The client's own queue id finds it.
     let log = client.wait_for_log(&["status=sent", "queued as"]);
     let queue_id = log.split(": ").nth(1).expect("a queue id").to_owned();
-    let traced = node.ask(&["trace", &queue_id]);
+    let traced = node.trace(&queue_id);
     assert!(traced.contains(" judged ") && traced.contains("anna@receiver.example delivered"), "{traced}");
 }
 

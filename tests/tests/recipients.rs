@@ -72,7 +72,7 @@ fn whoever_writes_to_thirty_who_do_not_exist_is_deferred_and_nobody_else() {
         let lines = node.log_lines(&["--recipient", "anna@receiver.example"]);
         lines.first()?["message_id"].as_str().map(str::to_owned)
     });
-    let trace = node.ask(&["trace", &id]);
+    let trace = node.trace(&id);
     assert!(
         trace.contains("INVALID_RECIPIENTS") && trace.contains("30 of the last 30 recipients do not exist"),
         "{trace}"

@@ -36,10 +36,9 @@ impl Holds {
         self.by_user.get(user).map_or(0, BTreeMap::len)
     }
 
-    /// How many messages of a user wait for a limit.
-    #[must_use]
-    pub fn over_limit_of(&self, user: &UserId) -> usize {
-        self.by_user.get(user).map_or(0, |rows| rows.values().filter(|row| !row.unchecked).count())
+    /// What of a user waits for a limit.
+    pub fn over_limit_of(&self, user: &UserId) -> impl Iterator<Item = &HoldRow> {
+        self.by_user.get(user).into_iter().flat_map(BTreeMap::values).filter(|row| !row.unchecked)
     }
 
     /// Everything that waits for an engine.

@@ -4,16 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use schemas::Topic;
-use schemas::senders::HoldRow;
+use bytes::Bytes;
+use eventlog::bodies;
+use schemas::senders::{HoldRow, Kind, kind_of_key};
 use schemas::settings::Limits;
 use schemas::verdict::{Classification, Disposition, VerdictEvent};
+use schemas::{Topic, spool};
 use scorer::outside::Outside;
 use scorer::outside::engines::{Address, EngineConfig, EngineMetrics, Engines, Peer, Weights, WhenDown};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::site::{PATIENCE, Site, classification, judged, verdict_of};
+use crate::site::{PATIENCE, Site, classification, judged, message, verdict_of};
 
 /// A clamd for tests: it closes at once while it is away, and finds what it is told to in messages that say so.
 struct Clamd {
@@ -98,6 +100,9 @@ async fn what_an_engine_could_not_look_at_is_held_and_judged_when_it_is_back() {
     assert!(site.reply(last.id).await.starts_with("250 "));
     site.until_holds(6, |row| row.unchecked).await;
     assert_eq!(site.released().await, []);
+    // It will be judged as what it is then: nothing of it counts as its sender's history until then.
+    let is_history = |key: &Bytes| matches!(kind_of_key(key), Some(Kind::History(..)));
+    assert!(!site.rows(Topic::Senders).await.keys().any(is_history));
 
     clamd.is_there.store(true, Ordering::SeqCst);
     let back = async {
@@ -124,6 +129,46 @@ async fn what_an_engine_could_not_look_at_is_held_and_judged_when_it_is_back() {
     let virus = site.all(Topic::Verdicts).await;
     let judged = virus.iter().filter(|record| classification(record, sent[3].id).is_some()).count();
     assert_eq!(judged, 2, "held first, then blocked");
+}
+
+/// More than others are asked about at once: it is taken up in groups, each committed before the next is asked about.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_mail_is_taken_up_in_groups_and_leaves_once_whatever_crashes() {
+    let site = Site::open().await;
+    let clamd = Clamd::start().await;
+    clamd.is_there.store(true, Ordering::SeqCst);
+    site.set_defaults(r#"{"checks": {"spam": "off"}}"#).await;
+    let whole = message(&"a long line of text that says nothing in particular\r\n".repeat(80_000));
+    let mut sent = Vec::new();
+    // In `bodies`: so small are their records that one poll brings them all.
+    for number in 0..20 {
+        let mut envelope =
+            site.envelope(if number % 2 == 0 { "shop.example" } else { "bakery.example" }, number);
+        for (index, chunk) in whole.as_bytes().chunks(700 * 1024).enumerate() {
+            let chunk = bodies::chunk(envelope.id, index, Bytes::copy_from_slice(chunk));
+            envelope.chunks.extend(site.log.append(vec![chunk]).await.unwrap());
+        }
+        envelope.size_bytes = whole.len() as u64;
+        site.append(Topic::Accepted, &envelope.user, spool::encode(&envelope, b"").unwrap()).await;
+        sent.push(envelope.id);
+    }
+    let scorer = site.start_asking(Arc::clone(&site.log), 1, clamd.asked(WhenDown::Defer));
+    site.lag_below(19).await;
+    scorer.kill().await;
+    let scorer = site.start_asking(Arc::clone(&site.log), 1, clamd.asked(WhenDown::Defer));
+    site.settled().await;
+    // Each verdict stands in one step with its message in `released`.
+    let released = |record: &eventlog::Record| match serde_json::from_slice(record.value.as_ref()?).ok()? {
+        VerdictEvent::Judged(verdict) if verdict.disposition == Disposition::Release => {
+            Some(verdict.message.id)
+        }
+        _ => None,
+    };
+    let mut released: Vec<_> = site.all(Topic::Verdicts).await.iter().filter_map(released).collect();
+    released.sort();
+    sent.sort();
+    assert_eq!(released, sent, "each once");
+    scorer.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -183,6 +183,13 @@ async fn successes_are_not_committed_one_batch_after_the_other() {
     }
     let scorer = site.start(1);
     site.settled().await;
+    // It is counted a moment after it stands in the log.
+    let counted = async {
+        while scorer.counted("commits") == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, counted).await.expect("a commit");
     let commits = scorer.counted("commits");
     assert!((1..=3).contains(&commits), "{commits} commits for 25 batches that say nothing");
     assert!(site.rows(Topic::Senders).await.is_empty());

@@ -229,6 +229,40 @@ async fn a_lock_holds_until_its_time_or_a_person() {
     scorer.stop().await;
 }
 
+/// What a locked account has waits on, and nobody else with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mail_that_waits_behind_a_lock_holds_up_no_neighbour() {
+    let site = Site::open().await;
+    site.limit(Limits { messages_per_hour: Some(2), ..Limits::default() }).await;
+    let scorer = site.start(1);
+    let of = |local: &str, number| {
+        let mut envelope = site.envelope("192.0.2.0/28", number);
+        envelope.reverse_path =
+            ReversePath::Mailbox(Mailbox::parse(&format!("{local}@shop.example")).unwrap());
+        envelope
+    };
+    for number in 0..3 {
+        site.accept(&of("bad", number), "hello").await;
+    }
+    site.until_holds(1, |_| true).await;
+    let lock = Action::Lock {
+        user: UserId("192.0.2.0/28".into()),
+        domain: Domain::parse("shop.example").unwrap(),
+        identity: Some(Identity("bad@shop.example".into())),
+        until: None,
+        reason: "phished".into(),
+    };
+    site.command("lock", lock).await;
+    assert!(site.answer("lock").await.0);
+    site.clock.advance(2 * Duration::from_secs(3600));
+    let good = of("good", 4);
+    site.accept(&good, "hello").await;
+    let verdict = site.find(Topic::Verdicts, |record| verdict_of(record, good.id)).await;
+    assert_eq!(verdict.disposition, schemas::verdict::Disposition::Release, "{:?}", verdict.symbols);
+    site.until_holds(1, |_| true).await;
+    scorer.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_blocked_messages_lock_their_account_and_nobody_else() {
     let site = Site::open().await;
