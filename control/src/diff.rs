@@ -106,7 +106,9 @@ fn shown(name: &str, value: &Value) -> Value {
 /// the authentication without the word `auth`.
 fn flat(setting: &Setting) -> BTreeMap<String, Value> {
     let mut out = BTreeMap::new();
-    if let Ok(Value::Object(fields)) = serde_json::to_value(setting) {
+    // By way of its text, in which 0.15 is 0.15 and not the nearest number of 32 bits.
+    let value = serde_json::to_string(setting).and_then(|text| serde_json::from_str(&text));
+    if let Ok(Value::Object(fields)) = value {
         for (name, value) in fields {
             match name.as_str() {
                 "kind" => {}
@@ -160,6 +162,14 @@ mod tests {
     #[test]
     fn the_same_settings_are_no_difference() {
         assert!(declarative(&view(&settings(ONE)), settings(ONE)).is_empty());
+    }
+
+    #[test]
+    fn numbers_are_shown_as_they_were_written() {
+        let two = ONE.replace("limits =", "spam_threshold = 0.15\nlimits =");
+        let steps = declarative(&view(&settings(ONE)), settings(&two));
+        let shown = steps[0].entry.fields[0].after.as_ref().map(ToString::to_string);
+        assert_eq!(shown.as_deref(), Some("0.15"));
     }
 
     #[test]
