@@ -116,7 +116,13 @@ impl Member {
                     Lock { since: now, until: *until, by: cut_by(&command.by), reason: cut_reason(reason) };
                 self.lock(batch, partition, user, domain, identity.as_ref(), lock)
             }
-            Action::Unlock { user, domain, identity, reason } => {
+            Action::Unlock { user, domain, identity, reason, since } => {
+                let row = self.owned(partition)?.senders.get(user, identity.as_ref());
+                let holds = row.and_then(|row| row.lock.as_ref()).map(|lock| lock.since);
+                if since.is_some() && holds.is_some() && holds != *since {
+                    let whose = whose(user, identity.as_ref());
+                    return Ok(nothing_to_do(format!("{whose} is locked by another lock, set since")));
+                }
                 let change = LockChange {
                     at: now,
                     locked: false,
