@@ -52,7 +52,8 @@ pub enum Action {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         since: Option<Timestamp>,
     },
-    /// Begins anew with what counts against the user, or one of its identities: limits, blocks, automatic unlocks.
+    /// Begins anew with what counts against the user, or one of its identities: limits, blocks, automatic unlocks,
+    /// what became of its recipients.
     Reset {
         user: UserId,
         domain: Domain,
