@@ -32,9 +32,11 @@ pub struct Letter<'a> {
     pub hostname: &'a str,
     pub node: &'a str,
     pub links: Option<&'a UnlockLinks>,
+    /// Notices to this address that were left out before it.
+    pub left_out: u64,
 }
 
-/// The notice. The same lock always gives the same one.
+/// The notice. The same lock always gives the same one, but for the number of those left out.
 #[must_use]
 pub fn build(lock: &Lock<'_>, letter: &Letter<'_>) -> (Judged, Bytes) {
     let whose = lock.identity.map_or_else(|| lock.user.to_string(), ToString::to_string);
@@ -75,13 +77,14 @@ fn text(lock: &Lock<'_>, letter: &Letter<'_>, id: MessageId, subject: &str) -> S
          {}Its mail is refused for now, and what it still has in the queue waits. To see what was blocked, and to\r\n\
          unlock it when its cause is gone:\r\n\r\n\
          \x20   mailweir quarantine --user {}\r\n\
-         \x20   mailweir unlock {target}\r\n{}",
+         \x20   mailweir unlock {target}\r\n{}{}",
         lock.domain,
         lock.at.rfc3339(),
         clean(lock.reason),
         evidence(lock.evidence),
         quoted(&lock.user.0),
         link(lock, letter),
+        left_out(letter.left_out),
     );
     let encoding = if body.is_ascii() { "7bit" } else { "8bit" };
     format!(
@@ -130,6 +133,15 @@ fn link(lock: &Lock<'_>, letter: &Letter<'_>) -> String {
     )
 }
 
+fn left_out(notices: u64) -> String {
+    match notices {
+        0 => String::new(),
+        _ => format!(
+            "\r\n{notices} earlier notices to this address were left out; all locks: mailweir identities\r\n"
+        ),
+    }
+}
+
 /// As a shell takes it.
 fn quoted(text: &str) -> String {
     let text = clean(text);
@@ -170,8 +182,14 @@ mod tests {
         };
         let key = ClusterKey::from_file_content(&ClusterKey::generate()).expect("a key");
         let links = UnlockLinks { public_url: "https://relay.example".into(), key };
-        let mut letter =
-            Letter { to: &mailbox, from: &mailbox, hostname: "relay.example", node: "node1", links: None };
+        let mut letter = Letter {
+            to: &mailbox,
+            from: &mailbox,
+            hostname: "relay.example",
+            node: "node1",
+            links: None,
+            left_out: 0,
+        };
         let (judged, bytes) = build(&lock, &letter);
         let text = String::from_utf8(bytes.to_vec()).expect("text");
         assert!(

@@ -48,8 +48,12 @@ pub enum Action {
         domain: Domain,
         identity: Option<Identity>,
         reason: String,
+        /// Only the lock that began then, not one that was set since; absent: whichever holds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        since: Option<Timestamp>,
     },
-    /// Begins anew with what counts against the user, or one of its identities: limits, blocks, automatic unlocks.
+    /// Begins anew with what counts against the user, or one of its identities: limits, blocks, automatic unlocks,
+    /// what became of its recipients.
     Reset {
         user: UserId,
         domain: Domain,

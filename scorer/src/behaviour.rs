@@ -12,8 +12,8 @@
 //! | `IDENTITY_CHURN` | 0, 0.2 | more than 50 new identities of the user in an hour, and this is one of them |
 //! | `SAME_TEXT` | 0.1 to 0.3 | nearly the same text from several identities of the user to strangers |
 //!
-//! A first newsletter is as much out of the ordinary as a spam run. So all of them together do not reach the threshold of
-//! spam; they make a message suspect, and one that its content makes nearly spam, spam.
+//! A first newsletter is as much out of the ordinary as a spam run. So all of them together make a message suspect, wherever
+//! the threshold of spam stands (`decision`); one that its content makes nearly spam they make spam.
 //!
 //! What is asked of whom: mail of our own nothing. The null reverse-path answers those who wrote: only its rate. Mail that
 //! is passed on has the texts and the authors of others: where its identity is the account that passes it on, its rate, hours
@@ -34,6 +34,18 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use crate::facts::Facts;
 
 pub use text::same_text;
+
+/// All that [`symbols`] gives: a stored verdict tells them by their names.
+pub const SYMBOLS: [&str; 8] = [
+    "RATE_ABOVE_HISTORY",
+    "UNUSUAL_HOUR",
+    "FIRST_SEEN_RECIPIENTS",
+    "MANY_RECIPIENT_DOMAINS",
+    "NEW_SENDER_BURST",
+    "MANY_FROM_DOMAINS",
+    "IDENTITY_CHURN",
+    "SAME_TEXT",
+];
 
 /// How long a user or an identity is watched before it counts as known, and how many days with mail that takes.
 const KNOWN_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);

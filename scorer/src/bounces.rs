@@ -11,6 +11,11 @@ use schemas::{Timestamp, UserId};
 use crate::evidence;
 use crate::state::Senders;
 
+const INVALID: &str = "INVALID_RECIPIENTS";
+const REFUSED: &str = "BOUNCES";
+/// All that [`symbols`] gives: a stored verdict tells them by their names.
+pub const SYMBOLS: [&str; 2] = [INVALID, REFUSED];
+
 /// Fewer recipients say nothing.
 const MIN_SAMPLE: u64 = 20;
 /// The least weight that is worth a symbol.
@@ -42,8 +47,8 @@ fn of_numbers(numbers: Numbers, part: f32, of: &str) -> Vec<Symbol> {
         (sample >= MIN_SAMPLE && weight >= LEAST).then(|| evidence::symbol(name, weight * part, &evidence))
     };
     [
-        finding("INVALID_RECIPIENTS", numbers.invalid, MOST_INVALID, "do not exist"),
-        finding("BOUNCES", numbers.refused, MOST_REFUSED, "were refused for good"),
+        finding(INVALID, numbers.invalid, MOST_INVALID, "do not exist"),
+        finding(REFUSED, numbers.refused, MOST_REFUSED, "were refused for good"),
     ]
     .into_iter()
     .flatten()

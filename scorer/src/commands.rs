@@ -6,18 +6,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use eventlog::{Consumer, LogError, Record, bodies};
 use schemas::commands::{Action, Command};
+use schemas::limits::{Asked, Hashes};
 use schemas::models::Feedback;
 use schemas::quarantine::QuarantineState;
 use schemas::reply::Reply;
 use schemas::senders::{HoldRow, Lock, LockChange};
-use schemas::verdict::{Identity, Judged, VerdictEvent};
+use schemas::verdict::{Identity, Judged, MessageSummary, VerdictEvent};
 use schemas::{Domain, MessageId, Position, Timestamp, Topic, UserId, spool};
 
 use crate::batch::Batch;
 use crate::facts::Facts;
-use crate::outputs;
 use crate::run::Member;
 use crate::state::Entry;
+use crate::{outputs, policy};
 
 /// `bodies` are kept for 30 days. A message released after this time could still be queued when its chunks leave, so
 /// they are written anew.
@@ -116,7 +117,13 @@ impl Member {
                     Lock { since: now, until: *until, by: cut_by(&command.by), reason: cut_reason(reason) };
                 self.lock(batch, partition, user, domain, identity.as_ref(), lock)
             }
-            Action::Unlock { user, domain, identity, reason } => {
+            Action::Unlock { user, domain, identity, reason, since } => {
+                let row = self.owned(partition)?.senders.get(user, identity.as_ref());
+                let holds = row.and_then(|row| row.lock.as_ref()).map(|lock| lock.since);
+                if since.is_some() && holds.is_some() && holds != *since {
+                    let whose = whose(user, identity.as_ref());
+                    return Ok(nothing_to_do(format!("{whose} is locked by another lock, set since")));
+                }
                 let change = LockChange {
                     at: now,
                     locked: false,
@@ -185,6 +192,11 @@ impl Member {
         batch.push(outputs::row(&row));
         batch.push(outputs::event(user, Some(id), &event));
         self.owned_mut(partition)?.quarantined.put(&row);
+        if state == QuarantineState::Released {
+            let recipients = judged.envelope.recipients.iter().map(|recipient| &recipient.forward_path);
+            let recipients = (recipients.len() as u64, Hashes::of(recipients));
+            self.count_released(partition, &judged.message, recipients, now)?;
+        }
         Ok(done(format!("message {id} {}", word(state))))
     }
 
@@ -201,11 +213,12 @@ impl Member {
         let id = row.message.id;
         if state == QuarantineState::Released {
             let there = self.release_held(batch, partition, row, &command.by, now).await?;
-            return Ok(if there {
-                done(format!("message {id} let go before its limit"))
-            } else {
-                impossible(format!("the record of message {id} is gone"))
-            });
+            if !there {
+                return Ok(impossible(format!("the record of message {id} is gone")));
+            }
+            let recipients = (row.recipients, row.recipient_hashes.clone());
+            self.count_released(partition, &row.message, recipients, now)?;
+            return Ok(done(format!("message {id} let go before its limit")));
         }
         self.drop_hold(batch, partition, row, now)?;
         let event = VerdictEvent::Closed {
@@ -217,6 +230,23 @@ impl Member {
         };
         batch.push(outputs::event(&row.message.user, Some(id), &event));
         Ok(done(format!("message {id}, which waited for a limit, {}", word(QuarantineState::Removed))))
+    }
+
+    /// Counts what a person released against the limits of its user, who may be over them then. `recipients`: how many, and who.
+    fn count_released(
+        &mut self,
+        partition: u32,
+        message: &MessageSummary,
+        (recipients, hashes): (u64, Hashes),
+        now: Timestamp,
+    ) -> Result<(), LogError> {
+        if message.own {
+            return Ok(());
+        }
+        let asked = Asked { recipients, hashes, forwarded: message.forwarded };
+        let limits = policy::effective(&self.settings.read(), &message.user, &message.domain).0.limits;
+        self.owned_mut(partition)?.senders.count_sent(message, &asked, &limits, now);
+        Ok(())
     }
 
     /// What the person's decision says of the content. Nothing, when the content did not decide, or when the message stands in

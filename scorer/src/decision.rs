@@ -8,9 +8,9 @@ use schemas::{Mailbox, ReversePath};
 use crate::address_list::AddressList;
 use crate::checks::Found;
 use crate::content::Content;
-use crate::evidence;
 use crate::outside::Unchecked;
 use crate::policy::Policy;
+use crate::{behaviour, bounces, evidence};
 
 /// Everything that was found of a message.
 #[derive(Clone, Copy)]
@@ -120,6 +120,9 @@ impl Decision {
     }
 }
 
+/// The least score without behaviour and bounces with which these make a message spam, however low the thresholds are.
+const LEAST_BESIDE_BEHAVIOUR: f32 = 0.3;
+
 /// What the score makes of a message that nothing else decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ByContent {
@@ -137,16 +140,25 @@ impl ByContent {
         let (spam, suspect) = thresholds(grounds.points, policy);
         // What blocks by itself says nothing of the content.
         let counted = grounds.found.symbols.iter().filter(|symbol| symbol.weight < 1.0);
-        let score = score(grounds.content.symbols.iter().chain(counted));
+        let symbols = grounds.content.symbols.iter().chain(counted);
+        let total = score(symbols.clone());
+        // Who behaves unlike before may be a first newsletter: without any doubt about the message itself that is no spam.
+        let of_message = score(symbols.filter(|symbol| !is_of_sender(&symbol.name)));
+        let is_doubtful = of_message >= suspect.max(LEAST_BESIDE_BEHAVIOUR).min(spam);
         let blocks = mode == CheckMode::Block;
-        if grounds.content.is_test_spam || (blocks && score >= spam) {
+        if grounds.content.is_test_spam || (blocks && total >= spam && is_doubtful) {
             ByContent::Spam
-        } else if score >= suspect {
+        } else if total >= suspect {
             ByContent::Suspect
         } else {
             ByContent::Clean
         }
     }
+}
+
+/// Symbols that say how the sender behaves, and nothing of the message itself.
+fn is_of_sender(name: &str) -> bool {
+    behaviour::SYMBOLS.contains(&name) || bounces::SYMBOLS.contains(&name)
 }
 
 /// The scores from which a message is spam, and suspect; `points`: the model's own.
@@ -215,5 +227,53 @@ impl Lists {
         ]
         .into_iter()
         .flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::policy;
+    use crate::{behaviour, bounces};
+
+    /// What a message is by its content of this weight, with every symbol of behaviour and bounces.
+    fn decided(settings: &str, points: (f32, f32), content: f32) -> Classification {
+        let behaves = behaviour::SYMBOLS.into_iter().chain(bounces::SYMBOLS);
+        let mut symbols: Vec<Symbol> = behaves.map(|name| evidence::symbol(name, 0.35, "")).collect();
+        symbols.push(evidence::symbol("CONTENT", content, ""));
+        let content = Content { symbols, ..Content::default() };
+        assert!(score(content.symbols.iter()) > 0.97, "more than any threshold");
+        let grounds = Grounds {
+            is_locked: false,
+            is_forwarded: false,
+            lists: &Lists::default(),
+            found: &Found::default(),
+            content: &content,
+            points,
+            unchecked: None,
+        };
+        decide(&grounds, &policy(settings)).classification
+    }
+
+    #[test]
+    fn behaviour_makes_spam_only_of_what_its_content_makes_suspect() {
+        use Classification as C;
+        let (shipped, of_site) = ((0.968, 0.48), (0.32, 0.1));
+        let (all, low) = ("{}", r#"{"spam_threshold": 0.2}"#);
+        for (settings, points, content, expect) in [
+            (all, shipped, 0.0, C::Suspect),
+            (all, shipped, 0.45, C::Suspect),
+            (all, shipped, 0.5, C::Spam),
+            (all, of_site, 0.0, C::Suspect),
+            (all, of_site, 0.25, C::Suspect),
+            (all, of_site, 0.31, C::Spam),
+            (low, shipped, 0.0, C::Suspect),
+            (low, shipped, 0.15, C::Suspect),
+            // Spam by the content alone, at the threshold that somebody chose.
+            (low, shipped, 0.21, C::Spam),
+            (r#"{"checks": {"spam": "count"}}"#, shipped, 0.99, C::Suspect),
+        ] {
+            assert_eq!(decided(settings, points, content), expect, "{settings} {points:?} {content}");
+        }
     }
 }

@@ -20,7 +20,8 @@
 //! as `unchecked`, or is held and judged again, whatever lists or observation say.
 //!
 //! The score is the probability that at least one of the symbols is right, each weight being the probability that it is: so
-//! weak findings add up, none outweighs the classifier, and the score can be computed again from the symbols alone.
+//! weak findings add up, none outweighs the classifier, and the score can be computed again from the symbols alone. How the
+//! sender behaves makes spam only of what is suspect without it (row 8).
 //!
 //! "Observed": with `spam_action = "observe"` what rows 6 to 8 would block is released as `observe_only`. Whatever row
 //! decides, every finding stands in the symbols with its evidence. Limits, and the holds that follow from them, belong

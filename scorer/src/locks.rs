@@ -70,10 +70,10 @@ pub fn due(row: &SenderRow, message: &MessageSummary, policy: &LockPolicy, now: 
     })
 }
 
-/// Locks that ended by themselves and are not forgotten.
+/// Locks that ended by themselves and are not forgotten when a lock is set at `now`.
 #[must_use]
 pub fn unlocks_that_count(row: &SenderRow, now: Timestamp) -> u32 {
-    let last = row.lock_history.last().map(|change| change.at);
+    let last = row.lock_history.iter().rfind(|change| !change.locked).map(|change| change.at);
     if last.is_some_and(|last| now.since(last) < FORGIVEN_AFTER) { row.automatic_unlocks } else { 0 }
 }
 

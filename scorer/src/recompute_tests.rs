@@ -10,6 +10,9 @@ use crate::samples::{NOW, classifier, envelope};
 const GTUBE: &str = concat!("XJS*C4JDBQADN1.NSBN3*2IDNEN*", "GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X");
 const EICAR: &str = concat!("X5O!P%@AP[4\\PZX54(P^)7CC)7}$", "EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*");
 
+/// What may be found besides the message's own: by engines, and by how its sender behaves.
+const OF_OTHERS: [&str; 6] = ["BAYES", "RBL", "BURST", "UNUSUAL_HOUR", "SAME_TEXT", "INVALID_RECIPIENTS"];
+
 /// Ways of writing a message, each with something that a check finds, or nothing.
 const AUTHORS: [&str; 7] = [
     "From: PayPal Service <info@hacked-florist.example>\r\n",
@@ -66,13 +69,13 @@ fn mail() -> impl Strategy<Value = Mail> {
     let recipients =
         prop::sample::subsequence(vec!["r@one.example", "s@two.example", "a%b@three.example"], 1..=3);
     let fields = prop::sample::subsequence(FIELDS.to_vec(), 0..=FIELDS.len());
-    let symbol = (prop::sample::select(vec!["BAYES", "RBL", "BURST"]), 0.0..1.0f32)
+    let symbol = (prop::sample::select(OF_OTHERS.to_vec()), 0.0..1.0f32)
         .prop_map(|(name, weight)| evidence::symbol(name, weight, "said so"));
     let answer =
         (prop::sample::select(ASKED.to_vec()), prop::sample::select(vec!["LISTED", "BURST"]), 0.0..1.0f32)
             .prop_map(|(check, name, weight)| (check, evidence::symbol(name, weight, "said so")));
     let answers = prop::collection::vec(answer, 0..3);
-    let findings = (prop::collection::vec(symbol, 0..3), answers, prop::bool::weighted(0.05)).prop_map(
+    let findings = (prop::collection::vec(symbol, 0..5), answers, prop::bool::weighted(0.05)).prop_map(
         |(symbols, checks, is_virus)| Findings { symbols, checks, is_virus, ..Findings::default() },
     );
     (
@@ -104,7 +107,8 @@ fn settings() -> impl Strategy<Value = serde_json::Value> {
     let names: Vec<&'static str> = CHECKS
         .iter()
         .map(|check| check.symbol)
-        .chain(["CONTENT", "BAYES", "RBL", "BURST", "GTUBE", "LISTED"])
+        .chain(["CONTENT", "GTUBE", "LISTED"])
+        .chain(OF_OTHERS)
         .collect();
     let weights = prop::collection::btree_map(prop::sample::select(names), 0.0..10.0f32, 0..5);
     let list = |entries: &[&'static str]| {

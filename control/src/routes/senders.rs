@@ -138,7 +138,7 @@ pub async fn unlock(
     let (user, domain) = known_user(&context, &request.user).await?;
     let identity = identity(request.identity)?;
     let reason = reason(&request.reason)?;
-    one(&context, &by, Action::Unlock { user, domain, identity, reason }).await.map(Json)
+    one(&context, &by, Action::Unlock { user, domain, identity, reason, since: None }).await.map(Json)
 }
 
 /// What counts against a user begins anew; it takes what `unlock` takes.

@@ -78,6 +78,7 @@ async fn unlock(State(context): State<Context>, Path(token): Path<String>) -> Re
         domain: link.domain,
         identity: link.identity,
         reason: "by the link in the lock notice".into(),
+        since: Some(link.since),
     };
     match command::give(&context, &by, vec![action]).await {
         Ok(outcome) if outcome.refused > 0 => {
@@ -88,6 +89,8 @@ async fn unlock(State(context): State<Context>, Path(token): Path<String>) -> Re
             &format!("{whose} will be unlocked"),
             "<p>As soon as the scorer runs.</p>",
         ),
+        // It ended in the meantime, or another one was set.
+        Ok(outcome) if outcome.affected == 0 => over(&Standing::Ended, &whose),
         Ok(_) => page(StatusCode::OK, &format!("{whose} is unlocked"), "<p>Its mail is taken again.</p>"),
         Err(error) => later(&error),
     }

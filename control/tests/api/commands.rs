@@ -1,21 +1,29 @@
 use std::time::Duration;
 
-use axum::http::StatusCode;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
 use control::api::{CommandOutcome, LockRequest, QuarantineRequest, QuarantineSelect, UnlockRequest};
 use eventlog::{Log, NewRecord, Polled};
 use schemas::commands::{Action, Command};
 use schemas::quarantine::{QuarantineRow, QuarantineState};
 use schemas::reply::Reply;
+use schemas::senders::SenderRow;
+use schemas::unlock_link::UnlockLink;
 use schemas::{MessageId, Position, Topic};
 use serde_json::json;
 use tokio::sync::mpsc;
+use tower::ServiceExt;
 
-use super::node::{ACTOR, Node, summary};
+use super::node::{ACTOR, NOW, Node, summary};
 
 const SETTINGS: &str = "[[domain]]\nname = \"customer.example\"\n[[outgoing_user]]\ndomain = \"customer.example\"\nip = \"192.0.2.0/28\"\n[[outgoing_user]]\ndomain = \"customer.example\"\nlogin = \"shop@customer.example\"\npassword = \"x\"\n";
 
 /// Answers every command as whoever carries it out would, and passes it on to the test.
 fn worker(log: Log, ok: bool) -> mpsc::UnboundedReceiver<(u32, Command)> {
+    answering(log, ok, u64::from(ok))
+}
+
+fn answering(log: Log, ok: bool, affected: u64) -> mpsc::UnboundedReceiver<(u32, Command)> {
     let (tell, told) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         let mut consumer = log.join("worker", "w1", &[Topic::Commands]).await.unwrap();
@@ -27,7 +35,7 @@ fn worker(log: Log, ok: bool) -> mpsc::UnboundedReceiver<(u32, Command)> {
                 let reply = Reply::Command {
                     command_id: command.id.clone(),
                     ok,
-                    affected: u64::from(ok),
+                    affected,
                     text: format!("answer to {}", command.id),
                 };
                 let value = serde_json::to_vec(&reply).unwrap();
@@ -93,6 +101,39 @@ async fn a_lock_travels_in_the_users_partition_and_is_confirmed() {
     let outcome: CommandOutcome = node.post("/v1/unlock", &request).await;
     assert_eq!(outcome.affected, 1);
     node.stop().await;
+}
+
+/// The page saw the lock that its link is for; another one may hold when the command arrives.
+#[tokio::test]
+async fn an_unlock_link_names_its_lock_and_says_when_another_holds() {
+    for (affected, status) in [(1, StatusCode::OK), (0, StatusCode::GONE)] {
+        let node = node_with_users().await;
+        let row: SenderRow = serde_json::from_value(json!({
+            "user": "192.0.2.0/28", "domain": "customer.example", "identity": null, "identity_source": "",
+            "first_seen": NOW, "last_seen": NOW, "released": 0, "quarantined": 5,
+            "lock": { "since": NOW, "until": null, "by": "policy", "reason": "5 messages blocked" },
+        }))
+        .unwrap();
+        let key = schemas::senders::key(&row.user, None);
+        let value = serde_json::to_vec(&row).unwrap();
+        node.append(vec![NewRecord::new(Topic::Senders, "192.0.2.0/28", key, value)]).await;
+        node.context.senders.wait_until(|view| view.get(&row.user, None).is_some()).await;
+        let mut told = answering(node.log.clone(), true, affected);
+        let link = UnlockLink {
+            user: row.user,
+            domain: row.domain,
+            identity: None,
+            since: NOW,
+            to: schemas::Mailbox::parse("abuse@hoster.example").unwrap(),
+        };
+        let path = format!("/unlock/{}", link.token(&node.cluster_key));
+        let pages = control::unlock_pages(node.context.clone());
+        let response = pages.oneshot(Request::post(path).body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), status);
+        let Action::Unlock { since, .. } = told.recv().await.unwrap().1.action else { panic!() };
+        assert_eq!(since, Some(NOW));
+        node.stop().await;
+    }
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! How many reports an address gets: a flood of blocked messages is no flood of reports.
+//! How many reports an address gets: a flood of blocked messages is no flood of reports, and one of locks none of notices.
 
 use std::collections::HashMap;
 

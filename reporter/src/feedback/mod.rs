@@ -40,8 +40,9 @@ pub(crate) async fn run(
         () = shutdown.cancelled() => return,
         () = settings.caught_up() => {}
     }
-    let (caps, passed, written_at) = (Caps::default(), HashMap::new(), Instant::now());
-    let mut writer = Writer { config, log, clock, settings, metrics, caps, passed, written_at };
+    let (passed, written_at) = (HashMap::new(), Instant::now());
+    let (caps, notice_caps) = (Caps::default(), Caps::default());
+    let mut writer = Writer { config, log, clock, settings, metrics, caps, notice_caps, passed, written_at };
     let mut patience = Patience::new();
     loop {
         match writer.follow(&mut patience, &shutdown).await {
@@ -61,6 +62,8 @@ struct Writer {
     settings: View<SettingsView>,
     metrics: Metrics,
     caps: Caps,
+    /// A flood of reports must not take the place of notices: an automatic lock is told of once.
+    notice_caps: Caps,
     /// Offsets behind what was looked at since the last commit.
     passed: HashMap<TopicPartition, u64>,
     written_at: Instant,
@@ -72,6 +75,13 @@ struct Step {
     reports: Vec<NewRecord>,
     bytes: usize,
     counted: Counted,
+    notices: Counted,
+}
+
+impl Step {
+    fn dropped(&self) -> u64 {
+        self.counted.dropped + self.notices.dropped
+    }
 }
 
 impl Writer {
@@ -105,7 +115,7 @@ impl Writer {
     async fn take(&mut self, records: &[Record], consumer: &mut dyn Consumer) -> Result<(), Error> {
         let mut step = Step::default();
         for record in records {
-            if let Some(report) = self.report(record, &mut step.counted).await? {
+            if let Some(report) = self.report(record, &mut step).await? {
                 step.bytes += report.value.as_ref().map_or(0, bytes::Bytes::len);
                 step.reports.push(report);
             }
@@ -115,26 +125,27 @@ impl Writer {
             }
         }
         // Verdicts that nobody is told about are passed over together: each commit costs an fsync that mail waits behind.
-        let wrote_nothing = step.reports.is_empty()
-            && step.counted.dropped == 0
-            && self.written_at.elapsed() < PASS_OVER_EVERY;
+        let wrote_nothing =
+            step.reports.is_empty() && step.dropped() == 0 && self.written_at.elapsed() < PASS_OVER_EVERY;
         if wrote_nothing { Ok(()) } else { self.write(step, consumer).await }
     }
 
     async fn write(&mut self, step: Step, consumer: &mut dyn Consumer) -> Result<(), Error> {
         self.written_at = Instant::now();
         let next: Vec<_> = self.passed.drain().collect();
+        let dropped = step.dropped();
         consumer.commit(step.reports, &next).await?;
-        self.metrics.reports.inc_by(step.counted.sent);
-        self.metrics.reports_dropped.inc_by(step.counted.dropped);
+        self.metrics.reports.inc_by(step.counted.sent + step.notices.sent);
+        self.metrics.reports_dropped.inc_by(dropped);
         self.caps.take(step.counted, self.clock.now());
+        self.notice_caps.take(step.notices, self.clock.now());
         Ok(())
     }
 
     /// The mail about an event, if anybody is to be told.
-    async fn report(&self, record: &Record, counted: &mut Counted) -> Result<Option<NewRecord>, Error> {
+    async fn report(&self, record: &Record, step: &mut Step) -> Result<Option<NewRecord>, Error> {
         let built = match told(record) {
-            Some(Told::Abuse(verdict)) => self.feedback_report(&verdict, counted).await?,
+            Some(Told::Abuse(verdict)) => self.feedback_report(&verdict, &mut step.counted).await?,
             Some(Told::Lock { user, domain, identity, at, reason, evidence }) => {
                 let lock = notice::Lock {
                     user: &user,
@@ -144,7 +155,7 @@ impl Writer {
                     reason: &reason,
                     evidence: &evidence,
                 };
-                self.lock_notice(&lock, counted)
+                self.lock_notice(&lock, &mut step.notices)
             }
             None => None,
         };
@@ -190,13 +201,17 @@ impl Writer {
             settings.user(lock.user).is_none_or(|user| settings.effective(user).automatic_lock.notice)
         };
         let to = wanted.then(|| self.abuse_address(lock.domain)).flatten()?;
-        self.caps.allow(counted, &to, self.clock.now())?;
+        let Some(left_out) = self.notice_caps.allow(counted, &to, self.clock.now()) else {
+            tracing::warn!(user = %lock.user, "a lock notice is over the cap of its address, the next one counts it");
+            return None;
+        };
         let letter = notice::Letter {
             to: &to,
             from: &self.config.report_from,
             hostname: &self.config.hostname,
             node: &self.config.node,
             links: self.config.unlock_links.as_ref(),
+            left_out,
         };
         Some(notice::build(lock, &letter))
     }

@@ -182,3 +182,38 @@ async fn a_flood_is_counted_in_the_next_report() {
     assert_eq!((reports.len(), reports.iter().filter(|r| told(r)).count()), (61, 1));
     reporter.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_reports_leaves_no_notice_out_and_one_of_locks_is_counted() {
+    let site = Site::open();
+    let lock = async |number: u32| {
+        let message = summary(number, Classification::Spam);
+        let event = VerdictEvent::Lock {
+            user: message.user.clone(),
+            domain: message.domain.clone(),
+            identity: Some(schemas::verdict::Identity(format!("identity{number}"))),
+            locked: true,
+            by: "policy".into(),
+            at: message.accepted_at,
+            reason: "5 messages blocked".into(),
+            evidence: Vec::new(),
+        };
+        site.append(Topic::Verdicts, &message, serde_json::to_vec(&event).unwrap().into()).await;
+    };
+    let reporter = site.start();
+    for number in 0..70 {
+        site.verdict(&blocked(number, Classification::Spam)).await;
+    }
+    assert_eq!(site.reports().await.len(), 60);
+    for number in 0..61 {
+        lock(number).await;
+    }
+    assert_eq!(site.reports().await.len(), 120);
+    assert_eq!((reporter.metrics.reports.get(), reporter.metrics.reports_dropped.get()), (120, 11));
+    site.clock.advance(Duration::from_secs(60));
+    lock(100).await;
+    let reports = site.reports().await;
+    let told = String::from_utf8_lossy(&reports.last().unwrap().1).contains("1 earlier notices");
+    assert!(reports.len() == 121 && told, "{}", reports.len());
+    reporter.stop().await;
+}

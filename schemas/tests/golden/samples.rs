@@ -639,7 +639,17 @@ fn commands(out: &mut Vec<(String, Value)>) {
                 reason: reason.clone(),
             },
         ),
-        ("unlock", Action::Unlock { user, domain, identity, reason }),
+        (
+            "unlock_by_link",
+            Action::Unlock {
+                user: user.clone(),
+                domain: domain.clone(),
+                identity: identity.clone(),
+                reason: reason.clone(),
+                since: Some(AT),
+            },
+        ),
+        ("unlock", Action::Unlock { user, domain, identity, reason, since: None }),
         ("queue_retry", Action::QueueRetry { node: node.clone(), select: QueueSelect::default() }),
         ("queue_hold", Action::QueueHold { node: node.clone(), select: select.clone() }),
         ("queue_resume", Action::QueueResume { node: node.clone(), select: select.clone() }),

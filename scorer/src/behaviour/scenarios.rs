@@ -81,6 +81,8 @@ impl Site {
         };
         let known = self.senders.known(&summary.user, &summary.identity, at);
         let symbols = symbols(&sighting, &known, at);
+        let is_told = |symbol: &Symbol| SYMBOLS.contains(&symbol.name.as_str());
+        assert!(symbols.iter().all(is_told), "{symbols:?}");
         self.senders.note_behaviour(&summary, &sighting, fate);
         self.senders.count(&summary, Some(mail.source), fate);
         symbols

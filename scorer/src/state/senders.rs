@@ -243,6 +243,7 @@ impl Senders {
             self.timed.insert((until, key));
         }
         self.change(user, domain, identity, lock.since, |row| {
+            row.automatic_unlocks = locks::unlocks_that_count(row, lock.since);
             remember(
                 row,
                 LockChange { at: lock.since, locked: true, by: lock.by.clone(), reason: lock.reason.clone() },
@@ -257,7 +258,7 @@ impl Senders {
         let Some(row) = self.get(user, identity) else { return false };
         let (at, domain) = (change.at, row.domain.clone());
         let is_automatic = row.lock.as_ref().is_some_and(|lock| lock.by == BY_POLICY);
-        let ended = if is_automatic { locks::unlocks_that_count(row, at) + 1 } else { row.automatic_unlocks };
+        let ended = row.automatic_unlocks.saturating_add(u32::from(is_automatic));
         if !self.unlock(user, identity, change) {
             return false;
         }
@@ -278,17 +279,6 @@ impl Senders {
             forget_blocks(row);
             row.automatic_unlocks = 0;
             remember(row, change);
-        });
-        true
-    }
-
-    /// Begins anew with what counts against a user or one of its identities; a lock stays. `false` when there is no row.
-    pub fn reset(&mut self, user: &UserId, identity: Option<&Identity>, at: Timestamp) -> bool {
-        let Some(domain) = self.get(user, identity).map(|row| row.domain.clone()) else { return false };
-        self.change(user, &domain, identity, at, |row| {
-            row.counters = schemas::limits::Counters::default();
-            forget_blocks(row);
-            row.automatic_unlocks = 0;
         });
         true
     }
@@ -462,6 +452,26 @@ mod tests {
             senders.set_lock(&user(), &domain(), None, lock(None));
         }
         assert_eq!(senders.get(&user(), None).unwrap().lock_history.len(), MAX_LOCK_HISTORY);
+    }
+
+    #[test]
+    fn locks_of_a_week_count_and_a_week_without_forgives() {
+        let (mut senders, week) = (Senders::default(), 7 * DAY);
+        let end = |at| LockChange { at, locked: false, by: BY_POLICY.into(), reason: String::new() };
+        let mut round = |since: Timestamp| {
+            let until = since.plus(week);
+            let lock = Lock { since, by: BY_POLICY.into(), ..lock(Some(until)) };
+            senders.set_lock(&user(), &domain(), None, lock);
+            assert!(senders.end_lock(&user(), None, end(until)));
+            (until, senders.get(&user(), None).unwrap().automatic_unlocks)
+        };
+        let mut at = NOW;
+        for expected in 1..=3 {
+            let (until, unlocks) = round(at);
+            assert_eq!(unlocks, expected);
+            at = until.plus(DAY);
+        }
+        assert_eq!(round(at.plus(week)).1, 1, "a week without a lock is enough");
     }
 
     #[test]

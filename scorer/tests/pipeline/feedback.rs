@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use eventlog::{Clock, Polled};
 use schemas::attempt::{Attempt, AttemptEvent, Outcome, RecipientResult};
+use schemas::commands::Action;
 use schemas::outcomes::Numbers;
 use schemas::senders::{HoldRow, RecipientsRow};
 use schemas::settings::Limits;
 use schemas::verdict::Disposition;
-use schemas::{Envelope, Mailbox, SmtpReply, Topic, UserId};
+use schemas::{Domain, Envelope, Mailbox, SmtpReply, Topic, UserId};
 
 use super::faulty;
-use super::site::{DAY, PATIENCE, Site, judged, verdict_of};
+use super::site::{DAY, GTUBE, PATIENCE, Site, judged, verdict_of};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -305,5 +306,72 @@ async fn nobody_counts_for_users_that_another_member_owns() {
     earlier.leave().await;
     site.settled().await;
     assert_eq!(invalid(&site, &theirs, None).await.invalid, 2);
+    scorer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_leaves_when_counting_begins_anew() {
+    let site = Site::open().await;
+    let limits = Limits {
+        distinct_recipients_per_day: Some(1),
+        invalid_recipients_per_day: Some(1),
+        ..Limits::default()
+    };
+    site.limit(limits).await;
+    let scorer = site.start(1);
+    for number in 0..2 {
+        site.accept(&to(&site, number, &[format!("r{number}@elsewhere.example")]), "hello").await;
+    }
+    tried(&site, "shop.example", "shop.example", 0, 1).await;
+    site.settled().await;
+    site.until_holds(1, |_: &HoldRow| true).await;
+    assert_eq!(invalid(&site, "shop.example", None).await, Numbers { sent: 1, invalid: 1, refused: 0 });
+    let reset = |identity: Option<&str>| Action::Reset {
+        user: UserId("shop.example".into()),
+        domain: Domain::parse("shop.example").unwrap(),
+        identity: identity.map(|name| schemas::verdict::Identity(name.into())),
+        reason: "a list was cleaned".into(),
+    };
+    site.command("reset-identity", reset(Some("shop.example"))).await;
+    assert_eq!(site.answer("reset-identity").await.1, 1);
+    assert_eq!(invalid(&site, "shop.example", Some("shop.example")).await, Numbers::default());
+    site.command("reset", reset(None)).await;
+    assert_eq!(site.answer("reset").await.1, 1);
+    site.clock.advance(Duration::from_secs(60));
+    site.until_released(2).await;
+    site.settled().await;
+    assert_eq!(invalid(&site, "shop.example", None).await, Numbers { sent: 1, invalid: 0, refused: 0 });
+    scorer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_person_releases_counts() {
+    let site = Site::open().await;
+    site.limit(Limits { messages_per_day: Some(2), ..Limits::default() }).await;
+    let scorer = site.start(1);
+    let verdict = async |number, body| {
+        let envelope = site.envelope("shop.example", number);
+        site.accept(&envelope, body).await;
+        let verdict = site.find(Topic::Verdicts, |record| verdict_of(record, envelope.id)).await;
+        (envelope, verdict)
+    };
+    let release = async |envelope: &Envelope| {
+        let name = format!("release {}", envelope.id);
+        let action = Action::Release { user: envelope.user.clone(), message_id: envelope.id };
+        site.command(&name, action).await;
+        assert_eq!(site.answer(&name).await.1, 1);
+    };
+    let (spam, _) = verdict(0, GTUBE).await;
+    site.placed_row(&spam).await;
+    release(&spam).await;
+    assert_eq!(verdict(1, "hello").await.1.disposition, Disposition::Release);
+    for (number, standing) in [(2, "2 of 2 messages per day"), (3, "3 of 2 messages per day")] {
+        let (envelope, held) = verdict(number, "hello").await;
+        assert!(held.symbols.iter().any(|symbol| symbol.evidence == standing), "{:?}", held.symbols);
+        site.until_holds(1, |_: &HoldRow| true).await;
+        release(&envelope).await;
+    }
+    site.settled().await;
+    assert_eq!(invalid(&site, "shop.example", None).await, Numbers { sent: 4, ..Numbers::default() });
     scorer.stop().await;
 }

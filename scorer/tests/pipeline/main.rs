@@ -203,11 +203,12 @@ async fn a_lock_holds_until_its_time_or_a_person() {
 
     site.command("lock-user", lock(None, None)).await;
     assert!(site.answer("lock-user").await.0);
-    let unlock = || Action::Unlock {
+    let unlock = |since| Action::Unlock {
         user: user.clone(),
         domain: domain.clone(),
         identity: None,
         reason: "clean".into(),
+        since,
     };
     // a lock outlives the scorer
     scorer.kill().await;
@@ -215,9 +216,12 @@ async fn a_lock_holds_until_its_time_or_a_person() {
     let blocked = site.envelope("shop.example", 3);
     site.accept(&blocked, "hello").await;
     assert!(site.reply(blocked.id).await.starts_with("550 "));
-    site.command("unlock", unlock()).await;
+    site.command("unlock-first", unlock(Some(START))).await;
+    let (ok, affected, text) = site.answer("unlock-first").await;
+    assert!(ok && affected == 0 && text.contains("another lock"), "{text}");
+    site.command("unlock", unlock(Some(START.plus(DAY)))).await;
     assert_eq!(site.answer("unlock").await.1, 1);
-    site.command("unlock-again", unlock()).await;
+    site.command("unlock-again", unlock(None)).await;
     assert_eq!(site.answer("unlock-again").await.1, 0);
     site.command("null", lock(Some("<>"), None)).await;
     assert!(!site.answer("null").await.0);

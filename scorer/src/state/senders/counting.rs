@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use schemas::limits::{self, Asked, Counters, Distinct, Over};
-use schemas::outcomes::Numbers;
+use schemas::outcomes::{Numbers, Outcomes};
 use schemas::settings::Limits;
 use schemas::verdict::{Identity, MessageSummary};
 use schemas::{Domain, Timestamp, UserId};
 
-use super::Senders;
+use super::{Senders, forget_blocks};
 
 /// Recipients of one message whom nothing can be delivered to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +59,22 @@ impl Senders {
         if self.get(user, Some(identity)).is_some() {
             self.change(user, domain, Some(identity), *at, |row| row.outcomes.add(*at, *numbers));
         }
+    }
+
+    /// Begins anew with what counts against a user or one of its identities; a lock stays. `false` when there is no row.
+    pub fn reset(&mut self, user: &UserId, identity: Option<&Identity>, at: Timestamp) -> bool {
+        let Some(domain) = self.get(user, identity).map(|row| row.domain.clone()) else { return false };
+        self.change(user, &domain, identity, at, |row| {
+            row.counters = Counters::default();
+            row.outcomes = Outcomes::default();
+            forget_blocks(row);
+            row.automatic_unlocks = 0;
+        });
+        let rows = self.users.get_mut(user).filter(|_| identity.is_none());
+        if rows.is_some_and(|rows| rows.recipients.take().is_some()) {
+            self.dirty_recipients.insert(user.clone());
+        }
+        true
     }
 
     /// The limit that a message of this user is over.
