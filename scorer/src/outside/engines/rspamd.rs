@@ -114,23 +114,16 @@ pub async fn ask(
     message: &Bytes,
 ) -> Result<Answer, Failure> {
     let request = || request(target, envelope, message.clone());
-    if let Some(mut http) = idle.take() {
-        // It may have been closed while nobody used it: then the message is tried once anew.
-        match http.send(request()?).await {
-            Err(Failure::Closed) => {}
-            answered => return finish(http, idle, answered?),
-        }
+    if let Some(http) = idle.take()
+        && let Ok(answer) = over(http, idle, request()?).await
+    {
+        return Ok(answer);
     }
-    let mut http = Http::connect(&target.address).await?;
-    let answered = http.send(request()?).await?;
-    finish(http, idle, answered)
+    over(Http::connect(&target.address).await?, idle, request()?).await
 }
 
-fn finish(
-    http: Http,
-    idle: &Idle<Http>,
-    (status, body, is_open): (StatusCode, Bytes, bool),
-) -> Result<Answer, Failure> {
+async fn over(mut http: Http, idle: &Idle<Http>, request: Request<Full<Bytes>>) -> Result<Answer, Failure> {
+    let (status, body, is_open) = http.send(request).await?;
     let answer = parse(status.as_u16(), &body)?;
     // Rspamd itself closes after each answer; what stands before it may not.
     if is_open {

@@ -286,6 +286,34 @@ async fn a_connection_serves_many_messages_and_one_that_was_closed_meanwhile_is_
 }
 
 #[tokio::test]
+async fn what_a_connection_says_when_it_ends_for_idleness_is_no_answer_to_a_later_message() {
+    // As real ones say it: clamd after its ReadTimeout (a line, without the NUL of its answers), its versions that say ERROR,
+    // and HTTP proxies.
+    for (kind, parting) in [
+        (Kind::ClamAv, &b"COMMAND READ TIMED OUT\n"[..]),
+        (Kind::ClamAv, b"COMMAND READ TIMED OUT ERROR\0"),
+        (Kind::ClamAv, b""),
+        (Kind::Rspamd, b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"),
+        (Kind::Rspamd, b"HTTP/1.1 408 Req"),
+    ] {
+        let (port, count) = server(move |mut stream| async move {
+            read_request(&mut stream).await;
+            stream.write_all(&clean(kind)).await.ok();
+            // Not before: what comes with an answer is dropped with it.
+            read_request(&mut stream).await;
+            stream.write_all(parting).await.ok();
+        })
+        .await;
+        let engines = engine(kind, port, 1, WhenDown::Ignore);
+        for _ in 0..3 {
+            let findings = ask(&engines, LONG).await;
+            assert_eq!(why_down(&findings), None, "{kind} {}", String::from_utf8_lossy(parting));
+        }
+        assert_eq!(count.load(Ordering::SeqCst), 3, "{kind}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_too_large_is_not_sent_and_not_called_clean() {
     // ClamAV says so itself, too, in the middle of the message, and closes.
     let (port, _) = server(move |mut stream| async move {
