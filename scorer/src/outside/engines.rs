@@ -236,6 +236,8 @@ impl Engine {
         if self.is_left_alone() {
             return self.left_alone();
         }
+        // Before it waits for a place: who is answered meanwhile shows that the engine is well.
+        let answers = self.breaker().answers();
         let place = timeout_at(deadline, self.places.acquire()).await;
         let began = Instant::now();
         // At the deadline all places become free at once; too late for those who waited.
@@ -264,7 +266,7 @@ impl Engine {
                 // One that was asked late, because others came first, had no fair time to answer.
                 let was_fair = began.elapsed() >= within / 2;
                 if was_fair || !matches!(failure, Failure::TimedOut) {
-                    self.failed(&failure);
+                    self.failed(&failure, answers);
                 }
                 Outcome::Down(failure.to_string())
             }
@@ -292,8 +294,8 @@ impl Engine {
         self.breaker().is_open()
     }
 
-    fn failed(self: &Arc<Self>, failure: &Failure) {
-        let Some(opening) = self.breaker().failed() else { return };
+    fn failed(self: &Arc<Self>, failure: &Failure, answers: u64) {
+        let Some(opening) = self.breaker().failed(answers) else { return };
         self.metrics.is_open(self.kind, true);
         let (engine, address) = (self.kind, self.config.address());
         tracing::warn!(%engine, %address, %failure, "an engine fails again and again, it is left alone until it answers a ping");

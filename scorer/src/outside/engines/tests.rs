@@ -62,15 +62,20 @@ where
 
 /// The end of a message, by any of the protocols.
 async fn read_request(stream: &mut TcpStream) -> bool {
+    read_message(stream).await.is_some()
+}
+
+/// The same, with what was read.
+async fn read_message(stream: &mut TcpStream) -> Option<Vec<u8>> {
     let mut read = Vec::new();
     loop {
         let is_ping =
             read.ends_with(b"zPING\0") || read.starts_with(b"PING ") || read.starts_with(b"GET /ping");
         if is_ping || read.ends_with(b"the end\r\n") || read.ends_with(b"the end\r\n\0\0\0\0") {
-            return true;
+            return Some(read);
         }
         match stream.read_buf(&mut read).await {
-            Ok(0) | Err(_) => return false,
+            Ok(0) | Err(_) => return None,
             Ok(_) => {}
         }
     }
@@ -230,6 +235,40 @@ async fn one_that_fails_again_and_again_costs_no_more_time_until_it_answers_a_pi
         };
         timeout(LONG, back).await.unwrap_or_else(|_| panic!("{kind} is used again"));
         assert!(engines.are_asked_again());
+    }
+}
+
+#[tokio::test]
+async fn messages_that_it_never_answers_take_it_from_nobody_else() {
+    let poison = Bytes::from_static(b"Subject: poison\r\n\r\nthe end\r\n");
+    for kind in KINDS {
+        let (port, _) = server(move |mut stream| async move {
+            let mut answered = 0;
+            while let Some(read) = read_message(&mut stream).await {
+                if memchr::memmem::find(&read, b"poison").is_some() {
+                    return std::future::pending().await;
+                }
+                answered += 1;
+                let answer = match kind {
+                    Kind::ClamAv => format!("{answered}: stream: OK\0").into(),
+                    other => clean(other),
+                };
+                stream.write_all(&answer).await.ok();
+            }
+        })
+        .await;
+        let engines = engine(kind, port, 10, WhenDown::Reject);
+        let envelope = envelope("a@b.example", &["c@d.example"]);
+        for _ in 0..3 {
+            let poisoned = join_all((0..5).map(|_| engines.ask(&envelope, &poison, SHORT)));
+            let (poisoned, others) = tokio::join!(poisoned, join_all((0..4).map(|_| ask(&engines, SHORT))));
+            assert!(others.iter().all(|findings| why_down(findings).is_none()), "{kind} {others:?}");
+            assert!(
+                poisoned.iter().all(|findings| why_down(findings) == Some("no answer in time")),
+                "{kind}"
+            );
+            assert!(engines.are_asked_again() && !engines.0[0].is_left_alone(), "{kind}");
+        }
     }
 }
 
