@@ -1,6 +1,6 @@
 //! What an engine's answer is worth: from its own score, names and signatures to symbols. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemas::verdict::Symbol;
 
@@ -31,6 +31,11 @@ pub enum Answer {
 pub const DEFAULT_WEIGHT: f32 = 0.4;
 /// A score this many times the threshold is worth no more than one at it.
 const MOST_TIMES: f64 = 1.5;
+/// One answer adds no more symbols for what `weights` names; the heaviest stay. A verdict has to fit into a record, whatever an
+/// engine says.
+const MAX_NAMED_SYMBOLS: usize = 50;
+/// Longer names of symbols are cut.
+const MAX_NAME_BYTES: usize = 100;
 /// Signatures that say what may be bad, not what is.
 const DOUBTFUL_SIGNATURES: [(&str, f32); 2] = [("Heuristics.", 0.3), ("PUA.", 0.2)];
 
@@ -60,6 +65,16 @@ impl Weights {
         1.0 - (1.0 - self.at_threshold.clamp(0.0, 1.0)).powf(times * times)
     }
 
+    /// Of the symbols among `named` that have a weight of their own: each once, however often an engine repeats it.
+    fn of_names(&self, named: &[(String, Option<f64>)]) -> Vec<(&str, f32)> {
+        let seen: BTreeSet<&str> = named.iter().map(|(name, _)| name.as_str()).collect();
+        let configured = self.by_name.iter().map(|(name, weight)| (name.as_str(), *weight));
+        let mut found: Vec<_> = configured.filter(|(name, _)| seen.contains(name)).collect();
+        found.sort_by(|(_, one), (_, other)| other.total_cmp(one));
+        found.truncate(MAX_NAMED_SYMBOLS);
+        found
+    }
+
     /// Of the longest name that `signature` begins with.
     fn of_signature(&self, signature: &str) -> Option<f32> {
         let configured = self.by_name.iter().map(|(name, weight)| (name.as_str(), *weight));
@@ -86,12 +101,10 @@ pub fn weigh(kind: Kind, weights: &Weights, answer: &Answer) -> (Vec<Symbol>, bo
         Answer::Scored { score, required, named, malware } => {
             let weight = weights.of_score(*score, *required);
             let mut symbols = vec![evidence::symbol(prefix, weight, &in_words(*score, *required, named))];
-            for (name, _) in named {
-                if let Some(weight) = weights.by_name.get(name) {
-                    let symbol = format!("{prefix}_{}", name.to_ascii_uppercase());
-                    symbols.push(evidence::symbol(&symbol, *weight, ""));
-                }
-            }
+            symbols.extend(weights.of_names(named).into_iter().map(|(name, weight)| {
+                let symbol = format!("{prefix}_{}", name.to_ascii_uppercase());
+                evidence::symbol(&evidence::clean(&symbol, MAX_NAME_BYTES), weight, "")
+            }));
             if let Some(malware) = malware {
                 symbols.push(evidence::symbol(&format!("{prefix}_VIRUS"), 1.0, malware));
             }
@@ -175,6 +188,34 @@ mod tests {
         assert_eq!(symbols[0].evidence, "15.0 of 15.0: GTUBE(0.0)");
         let (symbols, is_virus) = weigh(Kind::Rspamd, &Weights::default(), &scored(4.0, Some("Eicar")));
         assert!(is_virus && symbols[1].name == "RSPAMD_VIRUS" && symbols[1].evidence == "Eicar");
+    }
+
+    #[test]
+    fn whatever_an_engine_repeats_its_symbols_are_few_and_short() {
+        let mut weights = Weights::default();
+        weights.by_name.insert("A".into(), 0.3);
+        let said = |names: Vec<String>| Answer::Scored {
+            score: 1.0,
+            required: 5.0,
+            named: names.into_iter().map(|name| (name, None)).collect(),
+            malware: None,
+        };
+        let names_of = |weights: &Weights, answer: &Answer| {
+            let (symbols, _) = weigh(Kind::SpamAssassin, weights, answer);
+            symbols.into_iter().skip(1).map(|symbol| symbol.name).collect::<Vec<_>>()
+        };
+        let repeated = said(vec!["A".into(); 16_000]);
+        assert_eq!(names_of(&weights, &repeated), ["SPAMASSASSIN_A"]);
+        // Many that are configured: the heaviest stay.
+        let all: Vec<String> = (0..1000).map(|number| format!("N{number}")).collect();
+        weights.by_name.extend(all.iter().map(|name| (name.clone(), 0.1)));
+        weights.by_name.insert("N999".into(), 0.2);
+        let found = names_of(&weights, &said(all));
+        assert_eq!((found.len(), found[0].as_str()), (MAX_NAMED_SYMBOLS, "SPAMASSASSIN_N999"));
+        let long = "\u{e9}".repeat(50_000);
+        weights.by_name.insert(long.clone(), 0.3);
+        let found = names_of(&weights, &said(vec![long]));
+        assert!(found.len() == 1 && found[0].len() <= MAX_NAME_BYTES, "{}", found[0].len());
     }
 
     #[test]
