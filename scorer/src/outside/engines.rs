@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::evidence;
-use crate::outside::{Findings, Unchecked};
+use crate::outside::{Findings, Unchecked, unless_defective};
 
 use breaker::Breaker;
 use connection::{Failure, Idle};
@@ -175,12 +175,15 @@ impl Engines {
 
     /// What they say of a message, all of them `within` this time.
     pub async fn ask(&self, envelope: &Envelope, message: &Bytes, within: Duration) -> Findings {
-        let all = join_all(self.0.iter().map(|engine| engine.ask(envelope, message, within))).await;
-        let mut findings = Findings::default();
-        for (engine, outcome) in self.0.iter().zip(all) {
-            engine.note(&outcome, &mut findings);
-        }
-        findings
+        let all = join_all(self.0.iter().map(|engine| async move {
+            let asking = async { engine.findings(&engine.ask(envelope, message, within).await) };
+            let findings = unless_defective(&envelope.id, engine.kind.code(), asking).await;
+            findings.unwrap_or_else(|| engine.is_defective())
+        }));
+        all.await.into_iter().fold(Findings::default(), |mut all, findings| {
+            all.add(findings);
+            all
+        })
     }
 }
 
@@ -228,11 +231,11 @@ impl Engine {
     }
 
     async fn ask(self: &Arc<Self>, envelope: &Envelope, message: &Bytes, within: Duration) -> Outcome {
-        let deadline = Instant::now() + within;
         let max = self.config.max_message_bytes;
         if message.len() > max {
             return Outcome::Unsuitable(format!("{} bytes, over max_message_bytes = {max}", message.len()));
         }
+        let deadline = Instant::now() + within;
         if self.is_left_alone() {
             return self.left_alone();
         }
@@ -302,15 +305,22 @@ impl Engine {
         tokio::spawn(close_when_it_answers(Arc::downgrade(self), opening));
     }
 
+    /// Its answer, or something on the way to it, made the scorer panic.
+    fn is_defective(&self) -> Findings {
+        self.metrics.failed(self.kind);
+        self.findings(&Outcome::Down("a defect of the scorer: its answer cannot be read".into()))
+    }
+
     /// Puts down what asking came to.
-    fn note(&self, outcome: &Outcome, findings: &mut Findings) {
+    fn findings(&self, outcome: &Outcome) -> Findings {
+        let mut findings = Findings::default();
         let symbol =
             |suffix, why: &str| evidence::symbol(&format!("{}_{suffix}", self.kind.symbol()), 0.0, why);
         match outcome {
             Outcome::Answered(answer) => {
                 let (symbols, is_virus) = weigh(self.kind, &self.config.weights, answer);
-                findings.symbols.extend(symbols);
-                findings.is_virus |= is_virus;
+                findings.symbols = symbols;
+                findings.is_virus = is_virus;
             }
             Outcome::Unsuitable(why) => findings.symbols.push(symbol("SKIPPED", why)),
             Outcome::Down(why) => {
@@ -320,9 +330,10 @@ impl Engine {
                     WhenDown::Defer => Some(Unchecked::Later),
                     WhenDown::Reject => Some(Unchecked::Blocks),
                 };
-                findings.unchecked = findings.unchecked.max(unchecked);
+                findings.unchecked = unchecked;
             }
         }
+        findings
     }
 }
 
