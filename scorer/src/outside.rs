@@ -151,7 +151,10 @@ mod tests {
         let outside = Outside {
             // No clock goes so far: whoever adds it to the time panics. One of the engines does not come to that.
             deadline: Duration::MAX,
-            dns_lists: Some(Arc::new(DnsLists::new(Vec::new(), dns::resolver(&[]).unwrap()))),
+            dns_lists: Some(Arc::new(DnsLists::new(
+                Vec::new(),
+                dns::resolver(&["127.0.0.1:1".parse().unwrap()]).unwrap(),
+            ))),
             alignment: None,
             engines: Engines::new(engines, &EngineMetrics::default()),
         };
