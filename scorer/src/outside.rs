@@ -16,6 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
+use schemas::MessageId;
 use schemas::verdict::{Classification, Symbol};
 use tokio::time::Instant;
 
@@ -92,37 +93,79 @@ impl Outside {
         if self.is_empty() {
             return vec![Findings::default(); cases.len()];
         }
-        join_all(cases.iter().map(|(case, message)| async move {
-            // What others answer may be anything. A defect in reading it costs this message their opinion, not the
-            // partition its scorer.
-            AssertUnwindSafe(self.ask_about(case, message)).catch_unwind().await.unwrap_or_else(|_| {
-                tracing::error!(message.id = %case.envelope.id, "a defect of the scorer: judged without what others say");
-                Findings::default()
-            })
-        }))
-        .await
+        join_all(cases.iter().map(|(case, message)| self.ask_about(case, message))).await
     }
 
     async fn ask_about(&self, case: &Case<'_>, message: &Bytes) -> Findings {
-        let until = Instant::now() + self.deadline;
-        let listed = async {
+        let id = &case.envelope.id;
+        let listed = unless_defective(id, "DNS lists", async {
             match &self.dns_lists {
-                Some(lists) => lists.ask_about(case, until).await,
+                Some(lists) => lists.ask_about(case, Instant::now() + self.deadline).await,
                 None => Vec::new(),
             }
-        };
-        let aligned = async {
+        });
+        let aligned = unless_defective(id, "alignment", async {
             match &self.alignment {
-                Some(alignment) => alignment.ask_about(case, until).await,
+                Some(alignment) => alignment.ask_about(case, Instant::now() + self.deadline).await,
                 None => alignment::Found::default(),
             }
-        };
+        });
         let engines = self.engines.ask(case.envelope, message, self.deadline);
         let (listed, aligned, mut findings) = tokio::join!(listed, aligned, engines);
+        let (listed, aligned) = (listed.unwrap_or_default(), aligned.unwrap_or_default());
         findings.checks.extend(listed.into_iter().map(|symbol| (Classification::ListedHost, symbol)));
         findings.checks.extend(aligned.dmarc.map(|symbol| (Classification::Dmarc, symbol)));
         findings.symbols.extend(aligned.spf);
         findings.authentication = aligned.authentication;
         findings
+    }
+}
+
+/// What others answer may be anything. A defect in reading it costs a message what this one of them says, not what the rest
+/// say, nor the partition its scorer: then None.
+async fn unless_defective<T>(id: &MessageId, asked: &str, asking: impl Future<Output = T>) -> Option<T> {
+    let done = AssertUnwindSafe(asking).catch_unwind().await;
+    if done.is_err() {
+        tracing::error!(message.id = %id, asked, "a defect of the scorer: what was answered cannot be read");
+    }
+    done.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::engines::{Address, EngineConfig, EngineMetrics, Peer, Weights, WhenDown};
+    use super::*;
+    use crate::samples::{envelope, policy};
+
+    #[tokio::test]
+    async fn a_defect_costs_a_message_what_one_of_them_says_and_an_engine_with_one_is_down() {
+        let engine = |peer, max_message_bytes| EngineConfig {
+            peer,
+            max_connections: 1,
+            max_message_bytes,
+            when_down: WhenDown::Reject,
+            weights: Weights::default(),
+        };
+        let nobody = || Address::parse("127.0.0.1:1").unwrap();
+        let engines = vec![engine(Peer::Clamd(nobody()), 0), engine(Peer::Spamd(nobody()), 1000)];
+        let outside = Outside {
+            // No clock goes so far: whoever adds it to the time panics. One of the engines does not come to that.
+            deadline: Duration::MAX,
+            dns_lists: Some(Arc::new(DnsLists::new(
+                Vec::new(),
+                dns::resolver(&["127.0.0.1:1".parse().unwrap()]).unwrap(),
+            ))),
+            alignment: None,
+            engines: Engines::new(engines, &EngineMetrics::default()),
+        };
+        let (envelope, policy) = (envelope("a@b.example", &[]), policy("{}"));
+        let message = Bytes::from_static(b"From: a@b.example\r\n\r\nhello");
+        let case = Case { envelope: &envelope, message: &message, policy: &policy };
+        let findings = outside.ask(&[(case, message.clone())]).await.remove(0);
+        let names: Vec<&str> = findings.symbols.iter().map(|symbol| symbol.name.as_str()).collect();
+        assert_eq!(
+            (names.as_slice(), findings.unchecked),
+            (&["CLAMAV_SKIPPED", "SPAMASSASSIN_DOWN"][..], Some(Unchecked::Blocks))
+        );
     }
 }

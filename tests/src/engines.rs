@@ -52,12 +52,21 @@ impl Engine {
     /// When it cannot be started: run tests/install.
     #[must_use]
     pub fn start(kind: Kind) -> Self {
+        Engine::start_with(kind, "")
+    }
+
+    /// With more lines at the end of its configuration.
+    ///
+    /// # Panics
+    /// When it cannot be started: run tests/install.
+    #[must_use]
+    pub fn start_with(kind: Kind, more: &str) -> Self {
         let directory = tempfile::Builder::new().prefix("mailweir-engine-").tempdir().expect("a directory");
         let mut engine = Engine { kind, port: ports::free(), directory, process: None };
         match kind {
-            Kind::Rspamd => engine.configure_rspamd(),
-            Kind::Spamd => engine.configure_spamd(),
-            Kind::Clamd => engine.configure_clamd(),
+            Kind::Rspamd => engine.configure_rspamd(more),
+            Kind::Spamd => engine.configure_spamd(more),
+            Kind::Clamd => engine.configure_clamd(more),
         }
         engine.run();
         engine
@@ -115,7 +124,7 @@ impl Engine {
         std::fs::write(self.directory.path().join(name), text).expect("its configuration");
     }
 
-    fn configure_rspamd(&self) {
+    fn configure_rspamd(&self, more: &str) {
         // What needs Redis, a name server or the network is off.
         let off = [
             "rbl",
@@ -139,12 +148,12 @@ impl Engine {
                  options {{\n  .include \"$CONFDIR/options.inc\"\n  pidfile = \"$DBDIR/rspamd.pid\";\n  filters = \"chartable,regexp\";\n  \
                  dns {{ nameserver = [\"127.0.0.1:1\"]; timeout = 0.05s; retransmits = 1; }}\n}}\n\
                  logging {{ type = \"console\"; level = \"warning\"; }}\n\
-                 worker \"normal\" {{ bind_socket = \"127.0.0.1:{port}\"; count = 1; }}\n{off}"
+                 worker \"normal\" {{ bind_socket = \"127.0.0.1:{port}\"; count = 1; }}\n{off}{more}"
             ),
         );
     }
 
-    fn configure_spamd(&self) {
+    fn configure_spamd(&self, more: &str) {
         // Which plugins there are is said by the machine's own files.
         for file in std::fs::read_dir("/etc/spamassassin").expect("spamassassin is installed (tests/install)")
         {
@@ -154,10 +163,10 @@ impl Engine {
                 std::fs::copy(&file, self.directory.path().join(name)).expect("a copy");
             }
         }
-        self.write("local.cf", "use_bayes 0\n");
+        self.write("local.cf", &format!("use_bayes 0\n{more}"));
     }
 
-    fn configure_clamd(&self) {
+    fn configure_clamd(&self, more: &str) {
         let hex = |text: &str| text.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
         std::fs::create_dir(self.directory.path().join("db")).expect("its directory");
         let signatures = format!("Mailweir.Eicar:0:0:{}\nMailweir.Marker:0:*:{}\n", hex(EICAR), hex(MARKER));
@@ -166,13 +175,30 @@ impl Engine {
         self.write(
             "clamd.conf",
             &format!(
-                "Foreground yes\nDatabaseDirectory {path}/db\nTCPAddr 127.0.0.1\nTCPSocket {port}\nStreamMaxLength 1M\nTemporaryDirectory {path}\n"
+                "Foreground yes\nDatabaseDirectory {path}/db\nTCPAddr 127.0.0.1\nTCPSocket {port}\nStreamMaxLength 1M\nTemporaryDirectory {path}\n{more}"
             ),
         );
     }
 
     fn log(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
+    /// Whether it has closed connections that the other side still keeps, and there are no others.
+    ///
+    /// # Panics
+    /// When the machine does not say.
+    #[must_use]
+    pub fn has_hung_up(&self) -> bool {
+        let table = std::fs::read_to_string("/proc/net/tcp").expect("the connections of the machine");
+        let port = format!(":{:04X}", self.port);
+        let states = table.lines().filter_map(|line| {
+            let mut columns = line.split_whitespace().skip(2);
+            columns.next()?.ends_with(&port).then(|| columns.next())?
+        });
+        // As RFC 9293 calls them, ESTABLISHED and CLOSE-WAIT.
+        let states: Vec<&str> = states.filter(|state| ["01", "08"].contains(state)).collect();
+        states.contains(&"08") && !states.contains(&"01")
     }
 
     /// `STOP`, `CONT`, to all its processes.

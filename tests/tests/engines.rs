@@ -198,6 +198,24 @@ fn a_troubled_clamav_costs_no_mail_and_little_time() {
 }
 
 #[test]
+fn a_session_that_clamav_ended_for_idleness_costs_no_message_its_answer() {
+    let sink = Sink::start();
+    let engine = Engine::start_with(Kind::Clamd, "ReadTimeout 2\nIdleTimeout 2\n");
+    let node = node(&sink, table(&engine, ""));
+    for asked in 0..3 {
+        let reply = send(&node, "ok@receiver.example", "Hello, the minutes are attached.");
+        assert!(reply.starts_with("250"), "{reply}");
+        let seen = trace(&node, &reply);
+        assert!(!seen.contains("CLAMAV_DOWN"), "{asked}: {seen}");
+        wait::until("it ends the session", PATIENCE, || engine.has_hung_up().then_some(()));
+    }
+    let reply = send_attached(&node, MARKER);
+    assert!(reply.starts_with("550 5.7.1 Blocked as virus"), "{reply}");
+    let of = |name| metric(&node, name, Kind::Clamd);
+    assert_eq!((of("seconds_count"), of("failures_total"), of("down")), (4, 0, 0));
+}
+
+#[test]
 fn what_clamav_must_see_waits_for_it_or_is_refused() {
     let sink = Sink::start();
     let mut engine = Engine::start(Kind::Clamd);

@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::evidence;
-use crate::outside::{Findings, Unchecked};
+use crate::outside::{Findings, Unchecked, unless_defective};
 
 use breaker::Breaker;
 use connection::{Failure, Idle};
@@ -175,12 +175,15 @@ impl Engines {
 
     /// What they say of a message, all of them `within` this time.
     pub async fn ask(&self, envelope: &Envelope, message: &Bytes, within: Duration) -> Findings {
-        let all = join_all(self.0.iter().map(|engine| engine.ask(envelope, message, within))).await;
-        let mut findings = Findings::default();
-        for (engine, outcome) in self.0.iter().zip(all) {
-            engine.note(&outcome, &mut findings);
-        }
-        findings
+        let all = join_all(self.0.iter().map(|engine| async move {
+            let asking = async { engine.findings(&engine.ask(envelope, message, within).await) };
+            let findings = unless_defective(&envelope.id, engine.kind.code(), asking).await;
+            findings.unwrap_or_else(|| engine.is_defective())
+        }));
+        all.await.into_iter().fold(Findings::default(), |mut all, findings| {
+            all.add(findings);
+            all
+        })
     }
 }
 
@@ -228,14 +231,16 @@ impl Engine {
     }
 
     async fn ask(self: &Arc<Self>, envelope: &Envelope, message: &Bytes, within: Duration) -> Outcome {
-        let deadline = Instant::now() + within;
         let max = self.config.max_message_bytes;
         if message.len() > max {
             return Outcome::Unsuitable(format!("{} bytes, over max_message_bytes = {max}", message.len()));
         }
+        let deadline = Instant::now() + within;
         if self.is_left_alone() {
             return self.left_alone();
         }
+        // Before it waits for a place: who is answered meanwhile shows that the engine is well.
+        let answers = self.breaker().answers();
         let place = timeout_at(deadline, self.places.acquire()).await;
         let began = Instant::now();
         // At the deadline all places become free at once; too late for those who waited.
@@ -264,7 +269,7 @@ impl Engine {
                 // One that was asked late, because others came first, had no fair time to answer.
                 let was_fair = began.elapsed() >= within / 2;
                 if was_fair || !matches!(failure, Failure::TimedOut) {
-                    self.failed(&failure);
+                    self.failed(&failure, answers);
                 }
                 Outcome::Down(failure.to_string())
             }
@@ -292,23 +297,30 @@ impl Engine {
         self.breaker().is_open()
     }
 
-    fn failed(self: &Arc<Self>, failure: &Failure) {
-        let Some(opening) = self.breaker().failed() else { return };
+    fn failed(self: &Arc<Self>, failure: &Failure, answers: u64) {
+        let Some(opening) = self.breaker().failed(answers) else { return };
         self.metrics.is_open(self.kind, true);
         let (engine, address) = (self.kind, self.config.address());
         tracing::warn!(%engine, %address, %failure, "an engine fails again and again, it is left alone until it answers a ping");
         tokio::spawn(close_when_it_answers(Arc::downgrade(self), opening));
     }
 
+    /// Its answer, or something on the way to it, made the scorer panic.
+    fn is_defective(&self) -> Findings {
+        self.metrics.failed(self.kind);
+        self.findings(&Outcome::Down("a defect of the scorer: its answer cannot be read".into()))
+    }
+
     /// Puts down what asking came to.
-    fn note(&self, outcome: &Outcome, findings: &mut Findings) {
+    fn findings(&self, outcome: &Outcome) -> Findings {
+        let mut findings = Findings::default();
         let symbol =
             |suffix, why: &str| evidence::symbol(&format!("{}_{suffix}", self.kind.symbol()), 0.0, why);
         match outcome {
             Outcome::Answered(answer) => {
                 let (symbols, is_virus) = weigh(self.kind, &self.config.weights, answer);
-                findings.symbols.extend(symbols);
-                findings.is_virus |= is_virus;
+                findings.symbols = symbols;
+                findings.is_virus = is_virus;
             }
             Outcome::Unsuitable(why) => findings.symbols.push(symbol("SKIPPED", why)),
             Outcome::Down(why) => {
@@ -318,9 +330,10 @@ impl Engine {
                     WhenDown::Defer => Some(Unchecked::Later),
                     WhenDown::Reject => Some(Unchecked::Blocks),
                 };
-                findings.unchecked = findings.unchecked.max(unchecked);
+                findings.unchecked = unchecked;
             }
         }
+        findings
     }
 }
 

@@ -22,12 +22,10 @@ pub struct Session {
 /// # Errors
 /// Why there is no answer.
 pub async fn ask(address: &Address, idle: &Idle<Session>, message: &[u8]) -> Result<Answer, Failure> {
-    if let Some(session) = idle.take() {
-        // It may have been closed while nobody used it: then the message is tried once anew.
-        match over(session, idle, message).await {
-            Err(Failure::Closed) => {}
-            answered => return answered,
-        }
+    if let Some(session) = idle.take()
+        && let Ok(answer) = over(session, idle, message).await
+    {
+        return Ok(answer);
     }
     let mut stream = Stream::connect(address).await?;
     stream.write_all(b"zIDSESSION\0").await.map_err(Failure::Broken)?;

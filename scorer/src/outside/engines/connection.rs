@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -51,7 +52,7 @@ pub enum Failure {
     Unreachable(io::Error),
     #[error("the connection broke: {0}")]
     Broken(io::Error),
-    /// Before the first byte of an answer: on a connection that was used before, the engine may just have grown tired of it.
+    /// Before the first byte of an answer.
     #[error("it closed the connection without an answer")]
     Closed,
     #[error("no answer in time")]
@@ -173,9 +174,16 @@ pub async fn exchange<A>(
     }
 }
 
-/// Connections that wait for their next message. Whoever asks holds one of the engine's places, so there are never more of
-/// them than places.
-pub struct Idle<T>(Mutex<Vec<T>>);
+/// Longer than this no connection waits for its next message: engines, and what stands before them, close idle ones, each
+/// after a time and in a manner of its own.
+const LONGEST_IDLE: Duration = Duration::from_secs(20);
+
+/// Connections that wait for their next message, and since when. Whoever asks holds one of the engine's places, so there are
+/// never more of them than places.
+///
+/// A connection may have been ended while nobody used it, or just as it is used again; some engines say why before they
+/// close. So what goes wrong on one, whatever it is, says nothing of the engine: the message is tried once anew.
+pub struct Idle<T>(Mutex<Vec<(Instant, T)>>);
 
 impl<T> Default for Idle<T> {
     fn default() -> Self {
@@ -184,13 +192,19 @@ impl<T> Default for Idle<T> {
 }
 
 impl<T> Idle<T> {
-    /// The one that was used last: others may end by the engine's time for idle ones.
+    /// The one that was used last.
     pub fn take(&self) -> Option<T> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
+        self.take_at(Instant::now())
+    }
+
+    fn take_at(&self, now: Instant) -> Option<T> {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.retain(|(since, _)| now.saturating_duration_since(*since) <= LONGEST_IDLE);
+        waiting.pop().map(|(_, connection)| connection)
     }
 
     pub fn put(&self, connection: T) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), connection));
     }
 }
 
@@ -214,5 +228,18 @@ mod tests {
         ] {
             assert_eq!(Address::parse(text).map(|a| a.to_string()).as_deref(), shown, "{text}");
         }
+    }
+
+    #[test]
+    fn a_connection_that_waited_too_long_is_not_used_again() {
+        let idle = Idle::default();
+        assert_eq!(idle.take(), None);
+        let before = Instant::now();
+        idle.put("first");
+        idle.put("second");
+        assert_eq!(idle.take_at(before + LONGEST_IDLE), Some("second"));
+        idle.put("third");
+        assert_eq!(idle.take_at(Instant::now() + LONGEST_IDLE + Duration::from_millis(1)), None);
+        assert_eq!(idle.take(), None, "they are all gone");
     }
 }

@@ -114,23 +114,16 @@ pub async fn ask(
     message: &Bytes,
 ) -> Result<Answer, Failure> {
     let request = || request(target, envelope, message.clone());
-    if let Some(mut http) = idle.take() {
-        // It may have been closed while nobody used it: then the message is tried once anew.
-        match http.send(request()?).await {
-            Err(Failure::Closed) => {}
-            answered => return finish(http, idle, answered?),
-        }
+    if let Some(http) = idle.take()
+        && let Ok(answer) = over(http, idle, request()?).await
+    {
+        return Ok(answer);
     }
-    let mut http = Http::connect(&target.address).await?;
-    let answered = http.send(request()?).await?;
-    finish(http, idle, answered)
+    over(Http::connect(&target.address).await?, idle, request()?).await
 }
 
-fn finish(
-    http: Http,
-    idle: &Idle<Http>,
-    (status, body, is_open): (StatusCode, Bytes, bool),
-) -> Result<Answer, Failure> {
+async fn over(mut http: Http, idle: &Idle<Http>, request: Request<Full<Bytes>>) -> Result<Answer, Failure> {
+    let (status, body, is_open) = http.send(request).await?;
     let answer = parse(status.as_u16(), &body)?;
     // Rspamd itself closes after each answer; what stands before it may not.
     if is_open {
@@ -207,15 +200,21 @@ pub fn parse(status: u16, body: &[u8]) -> Result<Answer, Failure> {
     }
     let checked: Checked = serde_json::from_slice(body)
         .map_err(|error| Failure::Nonsense(crate::evidence::clean_marked(&error.to_string(), 100)))?;
-    let virus =
-        checked.symbols.iter().find(|(name, symbol)| name.ends_with(VIRUS_SUFFIX) && symbol.score > 0.0);
-    let malware = virus.map(|(name, symbol)| symbol.options.first().unwrap_or(name).clone());
+    let found =
+        checked.symbols.iter().filter(|(name, symbol)| name.ends_with(VIRUS_SUFFIX) && symbol.score > 0.0);
+    let mut signatures = Vec::new();
+    for (name, symbol) in found {
+        if symbol.options.is_empty() {
+            signatures.push(name.clone());
+        }
+        signatures.extend(symbol.options.iter().cloned());
+    }
     let named = checked.symbols.into_iter().map(|(name, symbol)| (name, Some(symbol.score)));
     Ok(Answer::Scored {
         score: checked.score,
         required: checked.required_score,
         named: named.collect(),
-        malware,
+        signatures,
     })
 }
 
@@ -226,21 +225,19 @@ mod tests {
     /// As Rspamd 3.4 says it.
     const HAM: &str = r#"{"is_skipped":false,"score":-0.100000,"required_score":15.0,"action":"no action","symbols":{"ARC_NA":{"name":"ARC_NA","score":0.0,"metric_score":0.0,"description":"ARC signature absent"},"MIME_GOOD":{"name":"MIME_GOOD","score":-0.100000,"metric_score":-0.100000,"description":"Known content-type","options":["text/plain"]},"RCPT_COUNT_ONE":{"name":"RCPT_COUNT_ONE","score":0.0,"metric_score":0.0,"description":"One recipient","options":["1"]}},"messages":{},"message-id":"1@b.example","time_real":0.055738,"milter":{"remove_headers":{"X-Spam":0}}}"#;
     const GTUBE: &str = r#"{"is_skipped":true,"score":15.0,"required_score":15.0,"action":"reject","symbols":{"GTUBE":{"name":"GTUBE","score":0.0,"metric_score":0.0}},"messages":{"smtp_message":"Gtube pattern"},"message-id":"1@b.example","time_real":0.000310}"#;
-    const VIRUS: &str = r#"{"is_skipped":false,"score":14.0,"required_score":15.0,"symbols":{"CLAM_VIRUS":{"name":"CLAM_VIRUS","score":4.0,"options":["Eicar-Signature"]},"FPROT_VIRUS_FAIL":{"name":"FPROT_VIRUS_FAIL","score":0.0,"options":["failed to scan"]},"RBL_VIRUSFREE_BOTNET":{"score":2.0}}}"#;
+    const VIRUS: &str = r#"{"is_skipped":false,"score":14.0,"required_score":15.0,"symbols":{"CLAM_VIRUS":{"name":"CLAM_VIRUS","score":4.0,"options":["PUA.Win.Tool.Packed","Eicar-Signature"]},"OTHER_VIRUS":{"score":1.0},"FPROT_VIRUS_FAIL":{"name":"FPROT_VIRUS_FAIL","score":0.0,"options":["failed to scan"]},"RBL_VIRUSFREE_BOTNET":{"score":2.0}}}"#;
 
     #[test]
     fn its_own_answers_are_read() {
-        let Answer::Scored { score, required, named, malware: None } = parse(200, HAM.as_bytes()).unwrap()
-        else {
-            panic!()
+        let of = |answer: &str| match parse(200, answer.as_bytes()).unwrap() {
+            Answer::Scored { score, required, named, signatures } => (score, required, named, signatures),
+            other => panic!("{other:?}"),
         };
-        assert_eq!((score, required, named.len()), (-0.1, 15.0, 3));
-        let Answer::Scored { score, named, malware: None, .. } = parse(200, GTUBE.as_bytes()).unwrap() else {
-            panic!()
-        };
-        assert_eq!((score, named), (15.0, vec![("GTUBE".to_owned(), Some(0.0))]));
-        let Answer::Scored { malware, .. } = parse(200, VIRUS.as_bytes()).unwrap() else { panic!() };
-        assert_eq!(malware.as_deref(), Some("Eicar-Signature"));
+        let (score, required, named, signatures) = of(HAM);
+        assert_eq!((score, required, named.len(), signatures.len()), (-0.1, 15.0, 3, 0));
+        let (score, _, named, signatures) = of(GTUBE);
+        assert_eq!((score, named, signatures.len()), (15.0, vec![("GTUBE".to_owned(), Some(0.0))], 0));
+        assert_eq!(of(VIRUS).3, ["PUA.Win.Tool.Packed", "Eicar-Signature", "OTHER_VIRUS"]);
     }
 
     #[test]

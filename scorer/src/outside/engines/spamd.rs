@@ -94,7 +94,7 @@ pub fn parse(answer: &[u8]) -> Result<Answer, Failure> {
         score,
         required,
         named: names.into_iter().map(|name| (name, None)).collect(),
-        malware: None,
+        signatures: Vec::new(),
     })
 }
 
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn its_own_answers_are_read() {
-        let Answer::Scored { score, required, named, malware: None } = parse(SPAM).unwrap() else { panic!() };
+        let Answer::Scored { score, required, named, .. } = parse(SPAM).unwrap() else { panic!() };
         assert_eq!((score, required, named.len(), named[0].0.as_str()), (1000.0, 5.0, 5, "GTUBE"));
         let Answer::Scored { score, named, .. } = parse(HAM).unwrap() else { panic!() };
         assert!(score.abs() < 0.01 && named.len() == 3);

@@ -62,15 +62,20 @@ where
 
 /// The end of a message, by any of the protocols.
 async fn read_request(stream: &mut TcpStream) -> bool {
+    read_message(stream).await.is_some()
+}
+
+/// The same, with what was read.
+async fn read_message(stream: &mut TcpStream) -> Option<Vec<u8>> {
     let mut read = Vec::new();
     loop {
         let is_ping =
             read.ends_with(b"zPING\0") || read.starts_with(b"PING ") || read.starts_with(b"GET /ping");
         if is_ping || read.ends_with(b"the end\r\n") || read.ends_with(b"the end\r\n\0\0\0\0") {
-            return true;
+            return Some(read);
         }
         match stream.read_buf(&mut read).await {
-            Ok(0) | Err(_) => return false,
+            Ok(0) | Err(_) => return None,
             Ok(_) => {}
         }
     }
@@ -234,6 +239,40 @@ async fn one_that_fails_again_and_again_costs_no_more_time_until_it_answers_a_pi
 }
 
 #[tokio::test]
+async fn messages_that_it_never_answers_take_it_from_nobody_else() {
+    let poison = Bytes::from_static(b"Subject: poison\r\n\r\nthe end\r\n");
+    for kind in KINDS {
+        let (port, _) = server(move |mut stream| async move {
+            let mut answered = 0;
+            while let Some(read) = read_message(&mut stream).await {
+                if memchr::memmem::find(&read, b"poison").is_some() {
+                    return std::future::pending().await;
+                }
+                answered += 1;
+                let answer = match kind {
+                    Kind::ClamAv => format!("{answered}: stream: OK\0").into(),
+                    other => clean(other),
+                };
+                stream.write_all(&answer).await.ok();
+            }
+        })
+        .await;
+        let engines = engine(kind, port, 10, WhenDown::Reject);
+        let envelope = envelope("a@b.example", &["c@d.example"]);
+        for _ in 0..3 {
+            let poisoned = join_all((0..5).map(|_| engines.ask(&envelope, &poison, SHORT)));
+            let (poisoned, others) = tokio::join!(poisoned, join_all((0..4).map(|_| ask(&engines, SHORT))));
+            assert!(others.iter().all(|findings| why_down(findings).is_none()), "{kind} {others:?}");
+            assert!(
+                poisoned.iter().all(|findings| why_down(findings) == Some("no answer in time")),
+                "{kind}"
+            );
+            assert!(engines.are_asked_again() && !engines.0[0].is_left_alone(), "{kind}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn there_are_never_more_connections_than_configured_and_one_that_is_only_slow_is_not_given_up() {
     for kind in KINDS {
         let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -280,6 +319,34 @@ async fn a_connection_serves_many_messages_and_one_that_was_closed_meanwhile_is_
         let engines = engine(kind, port, 1, WhenDown::Ignore);
         for _ in 0..9 {
             assert_eq!(why_down(&ask(&engines, LONG).await), None, "{kind}");
+        }
+        assert_eq!(count.load(Ordering::SeqCst), 3, "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_connection_says_when_it_ends_for_idleness_is_no_answer_to_a_later_message() {
+    // As real ones say it: clamd after its ReadTimeout (a line, without the NUL of its answers), its versions that say ERROR,
+    // and HTTP proxies.
+    for (kind, parting) in [
+        (Kind::ClamAv, &b"COMMAND READ TIMED OUT\n"[..]),
+        (Kind::ClamAv, b"COMMAND READ TIMED OUT ERROR\0"),
+        (Kind::ClamAv, b""),
+        (Kind::Rspamd, b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"),
+        (Kind::Rspamd, b"HTTP/1.1 408 Req"),
+    ] {
+        let (port, count) = server(move |mut stream| async move {
+            read_request(&mut stream).await;
+            stream.write_all(&clean(kind)).await.ok();
+            // Not before: what comes with an answer is dropped with it.
+            read_request(&mut stream).await;
+            stream.write_all(parting).await.ok();
+        })
+        .await;
+        let engines = engine(kind, port, 1, WhenDown::Ignore);
+        for _ in 0..3 {
+            let findings = ask(&engines, LONG).await;
+            assert_eq!(why_down(&findings), None, "{kind} {}", String::from_utf8_lossy(parting));
         }
         assert_eq!(count.load(Ordering::SeqCst), 3, "{kind}");
     }

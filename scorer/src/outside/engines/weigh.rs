@@ -1,6 +1,6 @@
 //! What an engine's answer is worth: from its own score, names and signatures to symbols. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemas::verdict::Symbol;
 
@@ -16,8 +16,8 @@ pub enum Answer {
         required: f64,
         /// Its own symbols, with their scores where it tells them.
         named: Vec<(String, Option<f64>)>,
-        /// A scanner behind it found this.
-        malware: Option<String>,
+        /// What scanners behind it found.
+        signatures: Vec<String>,
     },
     Scanned {
         signature: Option<String>,
@@ -31,6 +31,11 @@ pub enum Answer {
 pub const DEFAULT_WEIGHT: f32 = 0.4;
 /// A score this many times the threshold is worth no more than one at it.
 const MOST_TIMES: f64 = 1.5;
+/// One answer adds no more symbols for what `weights` names; the heaviest stay. A verdict has to fit into a record, whatever an
+/// engine says.
+const MAX_NAMED_SYMBOLS: usize = 50;
+/// Longer names of symbols are cut.
+const MAX_NAME_BYTES: usize = 100;
 /// Signatures that say what may be bad, not what is.
 const DOUBTFUL_SIGNATURES: [(&str, f32); 2] = [("Heuristics.", 0.3), ("PUA.", 0.2)];
 
@@ -60,6 +65,16 @@ impl Weights {
         1.0 - (1.0 - self.at_threshold.clamp(0.0, 1.0)).powf(times * times)
     }
 
+    /// Of the symbols among `named` that have a weight of their own: each once, however often an engine repeats it.
+    fn of_names(&self, named: &[(String, Option<f64>)]) -> Vec<(&str, f32)> {
+        let seen: BTreeSet<&str> = named.iter().map(|(name, _)| name.as_str()).collect();
+        let configured = self.by_name.iter().map(|(name, weight)| (name.as_str(), *weight));
+        let mut found: Vec<_> = configured.filter(|(name, _)| seen.contains(name)).collect();
+        found.sort_by(|(_, one), (_, other)| other.total_cmp(one));
+        found.truncate(MAX_NAMED_SYMBOLS);
+        found
+    }
+
     /// Of the longest name that `signature` begins with.
     fn of_signature(&self, signature: &str) -> Option<f32> {
         let configured = self.by_name.iter().map(|(name, weight)| (name.as_str(), *weight));
@@ -69,6 +84,14 @@ impl Weights {
             .max_by_key(|(name, _)| name.len())
             .map(|(_, weight)| weight)
     }
+}
+
+/// The most certain of what scanners behind an engine found, and what it weighs if it is no malware. What the configuration
+/// names of such an engine are its symbols, not signatures.
+fn most_certain(signatures: &[String]) -> Option<(&String, Option<f32>)> {
+    let doubtful = Weights::default();
+    let weighed = signatures.iter().map(|signature| (signature, doubtful.of_signature(signature)));
+    weighed.max_by(|(_, one), (_, other)| one.unwrap_or(1.0).total_cmp(&other.unwrap_or(1.0)))
 }
 
 /// What an answer adds to a verdict: its symbols, and whether the message carries malware.
@@ -83,19 +106,22 @@ pub fn weigh(kind: Kind, weights: &Weights, answer: &Answer) -> (Vec<Symbol>, bo
             let symbol = evidence::symbol(prefix, doubtful.unwrap_or(1.0), signature);
             (vec![symbol], doubtful.is_none())
         }
-        Answer::Scored { score, required, named, malware } => {
+        Answer::Scored { score, required, named, signatures } => {
             let weight = weights.of_score(*score, *required);
             let mut symbols = vec![evidence::symbol(prefix, weight, &in_words(*score, *required, named))];
-            for (name, _) in named {
-                if let Some(weight) = weights.by_name.get(name) {
-                    let symbol = format!("{prefix}_{}", name.to_ascii_uppercase());
-                    symbols.push(evidence::symbol(&symbol, *weight, ""));
-                }
+            symbols.extend(weights.of_names(named).into_iter().map(|(name, weight)| {
+                let symbol = format!("{prefix}_{}", name.to_ascii_uppercase());
+                evidence::symbol(&evidence::clean(&symbol, MAX_NAME_BYTES), weight, "")
+            }));
+            let found = most_certain(signatures);
+            if let Some((signature, doubtful)) = found {
+                symbols.push(evidence::symbol(
+                    &format!("{prefix}_VIRUS"),
+                    doubtful.unwrap_or(1.0),
+                    signature,
+                ));
             }
-            if let Some(malware) = malware {
-                symbols.push(evidence::symbol(&format!("{prefix}_VIRUS"), 1.0, malware));
-            }
-            (symbols, malware.is_some())
+            (symbols, found.is_some_and(|(_, doubtful)| doubtful.is_none()))
         }
     }
 }
@@ -129,12 +155,12 @@ fn in_words(score: f64, required: f64, named: &[(String, Option<f64>)]) -> Strin
 mod tests {
     use super::*;
 
-    fn scored(score: f64, malware: Option<&str>) -> Answer {
+    fn scored(score: f64, signatures: &[&str]) -> Answer {
         Answer::Scored {
             score,
             required: 15.0,
             named: vec![("LOW".into(), Some(1.0)), ("HIGH".into(), Some(9.0)), ("NIL".into(), Some(0.0))],
-            malware: malware.map(str::to_owned),
+            signatures: signatures.iter().map(|&name| name.to_owned()).collect(),
         }
     }
 
@@ -158,23 +184,51 @@ mod tests {
         let mut weights = Weights::default();
         weights.by_name.insert("HIGH".into(), 0.3);
         weights.by_name.insert("ABSENT".into(), 0.3);
-        let (symbols, is_virus) = weigh(Kind::Rspamd, &weights, &scored(10.0, None));
+        let (symbols, is_virus) = weigh(Kind::Rspamd, &weights, &scored(10.0, &[]));
         assert!(!is_virus);
         assert_eq!(symbols[0].evidence, "10.0 of 15.0: HIGH(9.0) LOW(1.0)");
         let names: Vec<_> = symbols.iter().map(|s| (s.name.as_str(), s.weight)).collect();
         assert_eq!((names[0].0, names[1], names.len()), ("RSPAMD", ("RSPAMD_HIGH", 0.3), 2));
-        let (symbols, _) = weigh(Kind::Rspamd, &Weights::default(), &scored(-1.0, None));
+        let (symbols, _) = weigh(Kind::Rspamd, &Weights::default(), &scored(-1.0, &[]));
         assert_eq!((symbols[0].evidence.as_str(), symbols[0].weight), ("-1.0 of 15.0", 0.0));
         let gtube = Answer::Scored {
             score: 15.0,
             required: 15.0,
             named: vec![("GTUBE".into(), Some(0.0))],
-            malware: None,
+            signatures: Vec::new(),
         };
         let (symbols, _) = weigh(Kind::Rspamd, &Weights::default(), &gtube);
         assert_eq!(symbols[0].evidence, "15.0 of 15.0: GTUBE(0.0)");
-        let (symbols, is_virus) = weigh(Kind::Rspamd, &Weights::default(), &scored(4.0, Some("Eicar")));
+        let (symbols, is_virus) = weigh(Kind::Rspamd, &Weights::default(), &scored(4.0, &["Eicar"]));
         assert!(is_virus && symbols[1].name == "RSPAMD_VIRUS" && symbols[1].evidence == "Eicar");
+    }
+
+    #[test]
+    fn whatever_an_engine_repeats_its_symbols_are_few_and_short() {
+        let mut weights = Weights::default();
+        weights.by_name.insert("A".into(), 0.3);
+        let said = |names: Vec<String>| Answer::Scored {
+            score: 1.0,
+            required: 5.0,
+            named: names.into_iter().map(|name| (name, None)).collect(),
+            signatures: Vec::new(),
+        };
+        let names_of = |weights: &Weights, answer: &Answer| {
+            let (symbols, _) = weigh(Kind::SpamAssassin, weights, answer);
+            symbols.into_iter().skip(1).map(|symbol| symbol.name).collect::<Vec<_>>()
+        };
+        let repeated = said(vec!["A".into(); 16_000]);
+        assert_eq!(names_of(&weights, &repeated), ["SPAMASSASSIN_A"]);
+        // Many that are configured: the heaviest stay.
+        let all: Vec<String> = (0..1000).map(|number| format!("N{number}")).collect();
+        weights.by_name.extend(all.iter().map(|name| (name.clone(), 0.1)));
+        weights.by_name.insert("N999".into(), 0.2);
+        let found = names_of(&weights, &said(all));
+        assert_eq!((found.len(), found[0].as_str()), (MAX_NAMED_SYMBOLS, "SPAMASSASSIN_N999"));
+        let long = "\u{e9}".repeat(50_000);
+        weights.by_name.insert(long.clone(), 0.3);
+        let found = names_of(&weights, &said(vec![long]));
+        assert!(found.len() == 1 && found[0].len() <= MAX_NAME_BYTES, "{}", found[0].len());
     }
 
     #[test]
@@ -192,5 +246,20 @@ mod tests {
         assert_eq!(of(&weights, "Sanesecurity.Junk.1.UNOFFICIAL"), ("CLAMAV".into(), 0.5, false));
         assert_eq!(of(&weights, "Heuristics.Encrypted.Zip"), ("CLAMAV".into(), 0.1, false));
         assert_eq!(weigh(Kind::ClamAv, &weights, &Answer::Scanned { signature: None }), (Vec::new(), false));
+    }
+
+    #[test]
+    fn a_doubtful_signature_is_no_malware_behind_rspamd_either() {
+        for (signatures, weight, is_virus) in [
+            (&["Heuristics.Phishing.Email.SpoofedDomain"][..], 0.3, false),
+            (&["PUA.Win.Packer.Upx-1|setup.exe"], 0.2, false),
+            (&["PUA.Win.Packer.Upx-1", "Heuristics.Structured.CreditCardNumber"], 0.3, false),
+            (&["PUA.Win.Packer.Upx-1", "Eicar", "Heuristics.Encrypted.Zip"], 1.0, true),
+            (&["Win.Trojan.PUA."], 1.0, true),
+        ] {
+            let (symbols, found) = weigh(Kind::Rspamd, &Weights::default(), &scored(4.0, signatures));
+            let symbol = &symbols[1];
+            assert_eq!((symbol.name.as_str(), symbol.weight, found), ("RSPAMD_VIRUS", weight, is_virus));
+        }
     }
 }
