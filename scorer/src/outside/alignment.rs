@@ -2,6 +2,7 @@
 //! name our addresses, is there a DKIM signature, and does that satisfy DMARC (RFC 9989)?
 
 mod judgement;
+mod key;
 mod ours;
 
 use std::net::IpAddr;
@@ -9,22 +10,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eventlog::View;
-use mail_auth::common::cache::NoCache;
-use mail_auth::common::verify::DomainKey;
 use mail_auth::dkim::Signature;
 use mail_auth::dmarc::verify::DmarcParameters;
 use mail_auth::spf::verify::SpfParameters;
-use mail_auth::{
-    AuthenticatedMessage, DkimOutput, DmarcResult, DnsError, Error, MessageAuthenticator, SpfOutput,
-    SpfResult, Txt,
-};
+use mail_auth::{AuthenticatedMessage, DkimOutput, DmarcResult, MessageAuthenticator, SpfOutput, SpfResult};
 use schemas::settings::{CheckMode, SettingsView};
 use schemas::verdict::{Classification, Symbol};
 use schemas::{Domain, ReversePath};
 use tokio::time::Instant;
 
 use self::judgement::{Dmarc, Spf, Standing};
-use self::ours::{Primary, Source};
+use self::key::Published;
+use self::ours::{Primary, SignedBy, Source};
 use super::dns::{KEPT_AT_LEAST, KEPT_AT_MOST};
 use super::memory::Memory;
 use super::pause::Pause;
@@ -86,8 +83,7 @@ struct Question {
     /// `None`: the null reverse-path, of which SPF judges the EHLO name.
     reverse_path: Option<Domain>,
     sources: Vec<Source>,
-    /// Domain and selectors of the keys that it will be signed with.
-    signed_by: Option<(Domain, Vec<String>)>,
+    signed_by: Option<SignedBy>,
 }
 
 impl std::fmt::Debug for Alignment {
@@ -221,11 +217,20 @@ impl Asked {
         if !self.pause.lets_ask(std::time::Instant::now()) {
             return (Standing::unknown(), Duration::ZERO);
         }
-        let (spf, key) = tokio::join!(self.spf(), self.key());
-        let dmarc = match &key {
-            Key::Unknown => Dmarc::Unknown,
-            Key::Found(domain) => self.dmarc(&spf, Some(domain)).await,
-            Key::None | Key::Lost(_) => self.dmarc(&spf, None).await,
+        let signed_by = self.question.signed_by.as_ref();
+        let published = async {
+            match signed_by {
+                Some(signed_by) => Some(key::published(&self.resolver, &signed_by.keys).await),
+                None => None,
+            }
+        };
+        let (spf, published) = tokio::join!(self.spf(), published);
+        // The domain of a signature that receivers can verify.
+        let signer =
+            signed_by.filter(|_| published == Some(Published::Yes)).map(|signed_by| &signed_by.domain);
+        let dmarc = match &published {
+            Some(Published::Unknown) => Dmarc::Unknown,
+            _ => self.dmarc(&spf, signer).await,
         };
         if dmarc == Dmarc::Unknown {
             if self.pause.failed(std::time::Instant::now()) {
@@ -237,8 +242,8 @@ impl Asked {
         let is_ours = |domain: &Domain| {
             links::registered(domain.as_str()) == links::registered(self.question.from.as_str())
         };
-        let is_signed = matches!(&key, Key::Found(domain) if is_ours(domain));
-        let lost_key = if let Key::Lost(name) = key { Some(name) } else { None };
+        let is_signed = signer.is_some_and(is_ours);
+        let lost_key = if let Some(Published::No(lost)) = published { Some(lost) } else { None };
         (Standing { spf, dmarc, is_signed, lost_key }, KEPT_AT_MOST)
     }
 
@@ -281,30 +286,6 @@ impl Asked {
         let parameters = DmarcParameters::new(&message, &dkim, &spf.domain, &output);
         judgement::dmarc(&self.resolver.verify_dmarc(parameters).await)
     }
-
-    /// Whether receivers find the record of a key of ours.
-    async fn key(&self) -> Key {
-        let Some((domain, selectors)) = &self.question.signed_by else { return Key::None };
-        let mut lost = None;
-        for selector in selectors {
-            let name = format!("{selector}._domainkey.{domain}");
-            match self.resolver.txt_lookup::<DomainKey>(&name, None::<&NoCache<Box<str>, Txt>>).await {
-                Ok(_) => return Key::Found(domain.clone()),
-                Err(Error::Dns(DnsError::Resolver(_))) => return Key::Unknown,
-                Err(_) => lost = lost.or(Some(name)),
-            }
-        }
-        lost.map_or(Key::None, Key::Lost)
-    }
-}
-
-/// A key that a message will be signed with.
-enum Key {
-    None,
-    Found(Domain),
-    /// With the name where its record should be.
-    Lost(String),
-    Unknown,
 }
 
 #[cfg(test)]

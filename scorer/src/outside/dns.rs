@@ -1,5 +1,8 @@
 //! The resolver of the scorer, and what it says of one address record.
 
+#[cfg(test)]
+pub mod fake;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
