@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use hickory_resolver::config::{NameServerConfig, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
-use hickory_resolver::proto::rr::RData;
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use mail_auth::MessageAuthenticator;
 
 use crate::Error;
@@ -19,6 +19,9 @@ use crate::Error;
 pub const KEPT_AT_MOST: Duration = Duration::from_secs(600);
 /// And how long that there is none, at least.
 pub const KEPT_AT_LEAST: Duration = Duration::from_secs(30);
+
+/// How long a question may take that is waited for by nobody any more.
+pub const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Asks `servers`; with none, those of the system.
 ///
@@ -57,6 +60,15 @@ pub enum Answer {
     Addresses(Arc<[Ipv4Addr]>),
     /// Nobody answers, or they cannot say.
     Failed,
+}
+
+/// Whether our own servers say anything at all. What others do not answer them says nothing of that.
+pub async fn is_there(resolver: &MessageAuthenticator) -> bool {
+    let resolver = resolver.resolver();
+    // Every resolver knows the root. One that has answered lately may be gone by now, so this is not to be remembered.
+    resolver.clear_lookup_cache(Name::root(), RecordType::NS);
+    let asked = tokio::time::timeout(LOOK_UP_TIMEOUT, resolver.lookup(Name::root(), RecordType::NS));
+    matches!(asked.await, Ok(Ok(_) | Err(NetError::Dns(_))))
 }
 
 /// The A records of `name` (without the final dot), and how long the answer holds.
