@@ -71,9 +71,12 @@ pub async fn is_there(resolver: &MessageAuthenticator) -> bool {
     matches!(asked.await, Ok(Ok(_) | Err(NetError::Dns(_))))
 }
 
-/// The A records of `name` (without the final dot), and how long the answer holds.
+/// The A records of `name` (without the final dot), and how long the answer holds. Asked anew each time: who asks keeps the
+/// answer, or forgets it.
 pub async fn addresses(resolver: &MessageAuthenticator, name: &str) -> (Answer, Duration) {
-    match resolver.resolver().ipv4_lookup(format!("{name}.")).await {
+    let (resolver, name) = (resolver.resolver(), format!("{name}."));
+    resolver.clear_lookup_cache(&*name, RecordType::A);
+    match resolver.ipv4_lookup(name).await {
         Ok(lookup) => {
             let found = lookup.answers().iter().filter_map(|record| match &record.data {
                 RData::A(a) => Some(a.0),
