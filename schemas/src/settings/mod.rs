@@ -1,6 +1,7 @@
 //! Settings that administrators change while Mailweir runs: the records of `settings`, and the view folded from them.
 
 mod record;
+mod signing;
 mod stored;
 mod user;
 mod view;
@@ -9,6 +10,7 @@ pub use record::{
     Change, DkimAlgorithm, DkimKey, DomainSettings, EgressPool, EgressSource, OutgoingUser, Setting,
     StaticRoute, UserAuth, WeightedSource,
 };
+pub use signing::dkim_keys_for;
 pub use user::{
     AutomaticLock, CheckMode, Effective, HeldAction, IdentityRule, Limits, LockPolicy, Occurrence,
     QuarantineResponse, SpamAction, UserSettings,

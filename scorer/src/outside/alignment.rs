@@ -2,6 +2,7 @@
 //! name our addresses, is there a DKIM signature, and does that satisfy DMARC (RFC 9989)?
 
 mod judgement;
+mod key;
 mod ours;
 
 use std::net::IpAddr;
@@ -9,23 +10,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eventlog::View;
-use mail_auth::common::cache::NoCache;
-use mail_auth::common::verify::DomainKey;
 use mail_auth::dkim::Signature;
 use mail_auth::dmarc::verify::DmarcParameters;
 use mail_auth::spf::verify::SpfParameters;
-use mail_auth::{
-    AuthenticatedMessage, DkimOutput, DmarcResult, DnsError, Error, MessageAuthenticator, SpfOutput,
-    SpfResult, Txt,
-};
+use mail_auth::{AuthenticatedMessage, DkimOutput, DmarcResult, MessageAuthenticator, SpfOutput, SpfResult};
 use schemas::settings::{CheckMode, SettingsView};
 use schemas::verdict::{Classification, Symbol};
 use schemas::{Domain, ReversePath};
 use tokio::time::Instant;
 
 use self::judgement::{Dmarc, Spf, Standing};
-use self::ours::{Primary, Source};
-use super::dns::{KEPT_AT_LEAST, KEPT_AT_MOST};
+use self::key::Published;
+use self::ours::{Primary, SignedBy, Source};
+use super::dns::{self, KEPT_AT_LEAST, KEPT_AT_MOST, LOOK_UP_TIMEOUT};
 use super::memory::Memory;
 use super::pause::Pause;
 use crate::classifier::links;
@@ -33,9 +30,10 @@ use crate::facts::{Author, Facts};
 use crate::header::HeaderSection;
 use crate::judge::Case;
 
-/// Standings kept, and looked up at a time.
+/// Standings kept, looked up at a time, and that wait for their turn.
 const MAX_KEPT: usize = 20_000;
 const AT_A_TIME: usize = 64;
+const MAX_WAITING: usize = 512;
 /// How long a message waits for what is only counted; the answer is there for the next one.
 const WAIT: Duration = Duration::from_millis(500);
 /// Of our addresses, so many are looked at.
@@ -86,8 +84,7 @@ struct Question {
     /// `None`: the null reverse-path, of which SPF judges the EHLO name.
     reverse_path: Option<Domain>,
     sources: Vec<Source>,
-    /// Domain and selectors of the keys that it will be signed with.
-    signed_by: Option<(Domain, Vec<String>)>,
+    signed_by: Option<SignedBy>,
 }
 
 impl std::fmt::Debug for Alignment {
@@ -104,7 +101,7 @@ impl Alignment {
             settings,
             node,
             primary: Primary::default(),
-            standings: Memory::new(MAX_KEPT, AT_A_TIME),
+            standings: Memory::new(MAX_KEPT, AT_A_TIME, MAX_WAITING),
             pause: Arc::default(),
         }
     }
@@ -145,13 +142,14 @@ impl Alignment {
             pause: Arc::clone(&self.pause),
             hostname: self.node.hostname.clone(),
             question: question.clone(),
+            timeout: LOOK_UP_TIMEOUT,
         };
         let Some(standing) = self.standings.get(question, || asked.look_up()).await else {
             return Found::default();
         };
         let (dmarc, is_signed) = match &standing.dmarc {
             Dmarc::Fails(policy) => {
-                let is_signed = self.is_signed(case.message, &from).await;
+                let is_signed = is_signed(&self.resolver, case.message, &from).await;
                 let fails = is_signed == Some(false);
                 (fails.then(|| judgement::dmarc_symbol(&from, *policy, &standing)), is_signed)
             }
@@ -162,39 +160,48 @@ impl Alignment {
         let authentication = standing.authentication(is_signed);
         Found { dmarc, spf: judgement::spf_symbol(&standing), authentication }
     }
+}
 
-    /// Whether the message carries a signature of its own that is valid and aligned. `None`: DNS does not say.
-    async fn is_signed(&self, message: &[u8], from: &Domain) -> Option<bool> {
-        if HeaderSection::split(message).first("dkim-signature").is_none() {
-            return Some(false);
-        }
-        let Some(mut parsed) = AuthenticatedMessage::parse(message) else { return Some(false) };
-        let owner = links::registered(from.as_str());
-        parsed.dkim_headers.retain(|found| links::registered(&found.header.d.to_lowercase()) == owner);
-        parsed.dkim_headers.truncate(MAX_SIGNATURES);
-        if parsed.dkim_headers.is_empty() {
-            return Some(false);
-        }
-        let outputs = self.resolver.verify_dkim(&parsed).await;
-        let spf = SpfOutput::new(String::new());
-        let parameters = DmarcParameters::new(&parsed, &outputs, "", &spf);
-        match self.resolver.verify_dmarc(parameters).await.dkim_result() {
-            DmarcResult::Pass => Some(true),
-            DmarcResult::TempError(_) => None,
-            _ => Some(false),
-        }
+/// Whether the message carries a signature of its own that is valid and aligned. `None`: DNS does not say.
+async fn is_signed(resolver: &MessageAuthenticator, message: &[u8], from: &Domain) -> Option<bool> {
+    if HeaderSection::split(message).first("dkim-signature").is_none() {
+        return Some(false);
     }
+    let Some(mut parsed) = AuthenticatedMessage::parse(message) else { return Some(false) };
+    parsed.dkim_headers.retain(|found| may_align(&found.header.d.to_lowercase(), from));
+    parsed.dkim_headers.truncate(MAX_SIGNATURES);
+    if parsed.dkim_headers.is_empty() {
+        return Some(false);
+    }
+    let outputs = resolver.verify_dkim(&parsed).await;
+    let spf = SpfOutput::new(String::new());
+    let parameters = DmarcParameters::new(&parsed, &outputs, "", &spf);
+    match resolver.verify_dmarc(parameters).await.dkim_result() {
+        DmarcResult::Pass => Some(true),
+        DmarcResult::TempError(_) => None,
+        _ => Some(false),
+    }
+}
+
+/// Whether a signature of `signer` (in small letters) can be aligned with `from` at all. Which of them is, the tree walk says
+/// (RFC 9989, 4.10): a domain under which others register may well sign for them.
+fn may_align(signer: &str, from: &Domain) -> bool {
+    let is_under = |name: &str, above: &str| name.strip_suffix(above).is_some_and(|rest| rest.ends_with('.'));
+    let from = from.as_str();
+    signer == from
+        || is_under(from, signer)
+        || is_under(signer, from)
+        || links::registered(signer) == links::registered(from)
 }
 
 /// Whether a message has a signature of the domain of its author, or of one with the same owner, valid or not.
 fn carries_signature(message: &[u8], from: &Domain) -> bool {
-    let owner = links::registered(from.as_str());
     let header = HeaderSection::split(message);
     header.all("dkim-signature").any(|field| {
         let text = field.text();
         let tags = text.split(';').filter_map(|tag| tag.split_once('='));
         let mut signers = tags.filter(|(name, _)| name.trim() == "d").map(|(_, d)| d.trim().to_lowercase());
-        signers.any(|signer| links::registered(&signer) == owner)
+        signers.any(|signer| may_align(&signer, from))
     })
 }
 
@@ -214,6 +221,8 @@ struct Asked {
     pause: Arc<Pause>,
     hostname: String,
     question: Question,
+    /// For all that is looked up.
+    timeout: Duration,
 }
 
 impl Asked {
@@ -221,25 +230,40 @@ impl Asked {
         if !self.pause.lets_ask(std::time::Instant::now()) {
             return (Standing::unknown(), Duration::ZERO);
         }
-        let (spf, key) = tokio::join!(self.spf(), self.key());
-        let dmarc = match &key {
-            Key::Unknown => Dmarc::Unknown,
-            Key::Found(domain) => self.dmarc(&spf, Some(domain)).await,
-            Key::None | Key::Lost(_) => self.dmarc(&spf, None).await,
-        };
-        if dmarc == Dmarc::Unknown {
-            if self.pause.failed(std::time::Instant::now()) {
-                tracing::warn!("DNS does not answer: From domains are not looked up for some seconds");
-            }
-            return (Standing::unknown(), KEPT_AT_LEAST);
+        let standing = tokio::time::timeout(self.timeout, self.standing()).await;
+        let standing = standing.unwrap_or_else(|_| Standing::unknown());
+        if standing.dmarc != Dmarc::Unknown {
+            self.pause.answered();
+            return (standing, KEPT_AT_MOST);
         }
-        self.pause.answered();
-        let is_ours = |domain: &Domain| {
-            links::registered(domain.as_str()) == links::registered(self.question.from.as_str())
+        // What one domain's own servers do not answer must not keep others from being asked about.
+        if dns::is_there(&self.resolver).await {
+            self.pause.answered();
+        } else if self.pause.failed(self.question.from.as_str(), std::time::Instant::now()) {
+            tracing::warn!("DNS does not answer: From domains are not looked up for some seconds");
+        }
+        (Standing::unknown(), KEPT_AT_LEAST)
+    }
+
+    async fn standing(&self) -> Standing {
+        let signed_by = self.question.signed_by.as_ref();
+        let published = async {
+            match signed_by {
+                Some(signed_by) => Some(key::published(&self.resolver, &signed_by.keys).await),
+                None => None,
+            }
         };
-        let is_signed = matches!(&key, Key::Found(domain) if is_ours(domain));
-        let lost_key = if let Key::Lost(name) = key { Some(name) } else { None };
-        (Standing { spf, dmarc, is_signed, lost_key }, KEPT_AT_MOST)
+        let (spf, published) = tokio::join!(self.spf(), published);
+        // The domain of a signature that receivers can verify.
+        let signer =
+            signed_by.filter(|_| published == Some(Published::Yes)).map(|signed_by| &signed_by.domain);
+        let dmarc = match &published {
+            Some(Published::Unknown) => Dmarc::Unknown,
+            _ => self.dmarc(&spf, signer).await,
+        };
+        let is_signed = signer.is_some_and(|domain| may_align(domain.as_str(), &self.question.from));
+        let lost_key = if let Some(Published::No(lost)) = published { Some(lost) } else { None };
+        Standing { spf, dmarc, is_signed, lost_key }
     }
 
     /// What SPF says of each of our addresses.
@@ -281,50 +305,7 @@ impl Asked {
         let parameters = DmarcParameters::new(&message, &dkim, &spf.domain, &output);
         judgement::dmarc(&self.resolver.verify_dmarc(parameters).await)
     }
-
-    /// Whether receivers find the record of a key of ours.
-    async fn key(&self) -> Key {
-        let Some((domain, selectors)) = &self.question.signed_by else { return Key::None };
-        let mut lost = None;
-        for selector in selectors {
-            let name = format!("{selector}._domainkey.{domain}");
-            match self.resolver.txt_lookup::<DomainKey>(&name, None::<&NoCache<Box<str>, Txt>>).await {
-                Ok(_) => return Key::Found(domain.clone()),
-                Err(Error::Dns(DnsError::Resolver(_))) => return Key::Unknown,
-                Err(_) => lost = lost.or(Some(name)),
-            }
-        }
-        lost.map_or(Key::None, Key::Lost)
-    }
-}
-
-/// A key that a message will be signed with.
-enum Key {
-    None,
-    Found(Domain),
-    /// With the name where its record should be.
-    Lost(String),
-    Unknown,
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_signature_that_a_message_brings_along_is_seen() {
-        let from = Domain::parse("news.shop.example").unwrap();
-        for (fields, carries) in [
-            ("", false),
-            ("DKIM-Signature: v=1; a=rsa-sha256; d=Shop.example; s=s1; b=x", true),
-            ("DKIM-Signature: v=1; b=x;\r\n\td = news.shop.example ; s=d", true),
-            ("DKIM-Signature: v=1; a=rsa-sha256; d=esp.example; i=@shop.example; b=x", false),
-            ("DKIM-Signature: nonsense", false),
-            ("DKIM-Signature: d=esp.example\r\nDKIM-Signature: d=shop.example", true),
-        ] {
-            let message =
-                format!("{fields}\r\nFrom: a@news.shop.example\r\n\r\nDKIM-Signature: d=shop.example\r\n");
-            assert_eq!(carries_signature(message.trim_start().as_bytes(), &from), carries, "{fields}");
-        }
-    }
-}
+mod tests;

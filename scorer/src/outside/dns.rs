@@ -1,5 +1,8 @@
 //! The resolver of the scorer, and what it says of one address record.
 
+#[cfg(test)]
+pub mod fake;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,7 +10,7 @@ use std::time::{Duration, Instant};
 use hickory_resolver::config::{NameServerConfig, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
-use hickory_resolver::proto::rr::RData;
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use mail_auth::MessageAuthenticator;
 
 use crate::Error;
@@ -16,6 +19,9 @@ use crate::Error;
 pub const KEPT_AT_MOST: Duration = Duration::from_secs(600);
 /// And how long that there is none, at least.
 pub const KEPT_AT_LEAST: Duration = Duration::from_secs(30);
+
+/// How long a question may take that is waited for by nobody any more.
+pub const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Asks `servers`; with none, those of the system.
 ///
@@ -56,9 +62,21 @@ pub enum Answer {
     Failed,
 }
 
-/// The A records of `name` (without the final dot), and how long the answer holds.
+/// Whether our own servers say anything at all. What others do not answer them says nothing of that.
+pub async fn is_there(resolver: &MessageAuthenticator) -> bool {
+    let resolver = resolver.resolver();
+    // Every resolver knows the root. One that has answered lately may be gone by now, so this is not to be remembered.
+    resolver.clear_lookup_cache(Name::root(), RecordType::NS);
+    let asked = tokio::time::timeout(LOOK_UP_TIMEOUT, resolver.lookup(Name::root(), RecordType::NS));
+    matches!(asked.await, Ok(Ok(_) | Err(NetError::Dns(_))))
+}
+
+/// The A records of `name` (without the final dot), and how long the answer holds. Asked anew each time: who asks keeps the
+/// answer, or forgets it.
 pub async fn addresses(resolver: &MessageAuthenticator, name: &str) -> (Answer, Duration) {
-    match resolver.resolver().ipv4_lookup(format!("{name}.")).await {
+    let (resolver, name) = (resolver.resolver(), format!("{name}."));
+    resolver.clear_lookup_cache(&*name, RecordType::A);
+    match resolver.ipv4_lookup(name).await {
         Ok(lookup) => {
             let found = lookup.answers().iter().filter_map(|record| match &record.data {
                 RData::A(a) => Some(a.0),

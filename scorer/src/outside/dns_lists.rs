@@ -29,8 +29,10 @@ pub const DEFAULT_WEIGHT: f32 = 0.4;
 
 /// Answers kept, of all lists.
 const MAX_KEPT: usize = 50_000;
-/// Lookups under way, more wait for their turn.
+/// Lookups under way.
 const AT_A_TIME: usize = 256;
+/// And wait, of all messages that are asked about.
+const MAX_WAITING: usize = 4096;
 /// Of a name (RFC 1035, 2.3.4), the final dot left out.
 const MAX_NAME_BYTES: usize = 253;
 
@@ -122,7 +124,7 @@ impl DnsLists {
         DnsLists {
             lists: lists.into_iter().map(watched).collect(),
             resolver,
-            memory: Memory::new(MAX_KEPT, AT_A_TIME),
+            memory: Memory::new(MAX_KEPT, AT_A_TIME, MAX_WAITING),
         }
     }
 
@@ -167,9 +169,10 @@ impl Watched {
         if !self.pause.lets_ask(std::time::Instant::now()) {
             return (Answer::Failed, Duration::ZERO);
         }
-        let (answer, holds) = dns::addresses(resolver, name).await;
+        let asked = tokio::time::timeout(dns::LOOK_UP_TIMEOUT, dns::addresses(resolver, name));
+        let (answer, holds) = asked.await.unwrap_or((Answer::Failed, dns::KEPT_AT_LEAST));
         if answer == Answer::Failed || answer::refuses(&answer) {
-            if self.pause.failed(std::time::Instant::now()) {
+            if self.pause.failed(name, std::time::Instant::now()) {
                 tracing::warn!(
                     zone = self.list.zone,
                     "a DNS list does not answer, it is left out for some seconds"

@@ -1,10 +1,12 @@
-//! Whoever fails several times in a row is left in peace for a while, then tried with one question.
+//! Whoever fails at several questions in a row is left in peace for a while, then tried with one.
 
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Failures in a row after which it is.
-const FAILURES: u32 = 5;
+/// Different questions in a row after whose failure it is.
+const FAILURES: usize = 5;
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// Of one peer.
@@ -13,7 +15,9 @@ pub struct Pause(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    failures: u32,
+    /// Hashes: a question may hold a secret.
+    failed: HashSet<u64>,
+    hasher: RandomState,
     until: Option<Instant>,
 }
 
@@ -36,14 +40,18 @@ impl Pause {
     }
 
     /// `true` when a pause begins with this failure.
-    pub fn failed(&self, now: Instant) -> bool {
+    pub fn failed(&self, question: &str, now: Instant) -> bool {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.failures = state.failures.saturating_add(1);
-        let begins = state.failures == FAILURES;
-        if state.failures >= FAILURES {
+        let was_failing = state.failed.len() >= FAILURES;
+        if !was_failing {
+            let hash = state.hasher.hash_one(question);
+            state.failed.insert(hash);
+        }
+        let is_failing = state.failed.len() >= FAILURES;
+        if is_failing {
             state.until = Some(now + PAUSE);
         }
-        begins
+        is_failing && !was_failing
     }
 }
 
@@ -54,19 +62,23 @@ mod tests {
     #[test]
     fn after_failures_in_a_row_there_is_a_pause_and_then_one_question() {
         let (pause, start) = (Pause::default(), Instant::now());
-        for _ in 1..FAILURES {
-            assert!(!pause.failed(start) && pause.lets_ask(start));
+        let name = |n: usize| format!("d{n}.example");
+        for n in 1..FAILURES {
+            assert!(!pause.failed(&name(n), start) && pause.lets_ask(start));
         }
         pause.answered();
-        for _ in 1..FAILURES {
-            assert!(!pause.failed(start), "they are counted anew");
+        for n in 1..FAILURES {
+            assert!(!pause.failed(&name(n), start), "they are counted anew");
         }
-        assert!(pause.failed(start));
-        assert!(!pause.failed(start), "told once");
+        for _ in 0..10 {
+            assert!(!pause.failed(&name(1), start) && pause.lets_ask(start), "one question is one");
+        }
+        assert!(pause.failed(&name(FAILURES), start));
+        assert!(!pause.failed(&name(FAILURES + 1), start), "told once");
         assert!(!pause.lets_ask(start + PAUSE - Duration::from_millis(1)));
         let later = start + PAUSE;
         assert!(pause.lets_ask(later) && !pause.lets_ask(later), "one question");
-        pause.failed(later);
+        pause.failed(&name(1), later);
         assert!(!pause.lets_ask(later + PAUSE / 2));
         assert!(pause.lets_ask(later + PAUSE));
         pause.answered();

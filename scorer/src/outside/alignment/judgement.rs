@@ -8,6 +8,7 @@ use schemas::Domain;
 use schemas::verdict::Symbol;
 
 use super::Authentication;
+use super::key::LostKey;
 use crate::evidence;
 
 /// Weights: a customer whose DNS is wrong is no spammer. One who writes as a domain whose owner wants such mail refused
@@ -26,8 +27,8 @@ pub(super) struct Standing {
     pub dmarc: Dmarc,
     /// With a key of ours, aligned, whose record is in DNS.
     pub is_signed: bool,
-    /// The name of the record of our key, where receivers do not find it.
-    pub lost_key: Option<String>,
+    /// Of our keys, where receivers find none.
+    pub lost_key: Option<LostKey>,
 }
 
 impl Standing {
@@ -123,7 +124,12 @@ pub(super) fn dmarc_symbol(from: &Domain, policy: Policy, standing: &Standing) -
         Some(_) => format!("SPF of {} does not allow {}", spf.domain, spf.not_allowed()),
     };
     let fix = match &standing.lost_key {
-        Some(name) => format!("{name} is not in DNS: publish the record of the DKIM key"),
+        Some(LostKey { name, is_another: false }) => {
+            format!("{name} is not in DNS: publish the record of the DKIM key")
+        }
+        Some(LostKey { name, is_another: true }) => {
+            format!("{name} in DNS is not of the DKIM key that signs here: publish its record")
+        }
         None => format!(
             "make a DKIM key of {from} here and publish its record, or send with a reverse-path of {from} whose SPF record \
              allows our addresses"
@@ -248,8 +254,11 @@ mod tests {
         assert!(weights[0] > weights[1] && weights[1] > weights[2] && weights[0] <= 0.3);
         let other = dmarc_symbol(&from, Policy::Reject, &spf(&[("192.0.2.1", SpfResult::Pass)]));
         assert!(other.evidence.contains("p=reject: SPF passes for shop.example, which is not aligned"));
-        let lost = Standing { lost_key: Some("s1._domainkey.shop.example".into()), ..standing };
-        let told = dmarc_symbol(&from, Policy::Reject, &lost).evidence;
-        assert!(told.contains("s1._domainkey.shop.example is not in DNS"), "{told}");
+        for (is_another, expected) in [(false, "is not in DNS"), (true, "in DNS is not of the DKIM key")] {
+            let name = "s1._domainkey.shop.example".to_owned();
+            let lost = Standing { lost_key: Some(LostKey { name, is_another }), ..standing.clone() };
+            let told = dmarc_symbol(&from, Policy::Reject, &lost).evidence;
+            assert!(told.contains(&format!("s1._domainkey.shop.example {expected}")), "{told}");
+        }
     }
 }

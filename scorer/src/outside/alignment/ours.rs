@@ -5,8 +5,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use schemas::Domain;
-use schemas::settings::SettingsView;
+use schemas::settings::{DkimKey, SettingsView, dkim_keys_for};
 
+use super::key::OurKey;
 use crate::forwarded::is_public;
 
 /// The pool used where none is set.
@@ -43,21 +44,28 @@ pub(super) fn sources(
     sources.into_iter().filter(|source| is_public(source.ip)).collect()
 }
 
-/// Domain and selectors of our keys for a message: the From domain's, else those of the outgoing domain under the user's
-/// selector.
+/// The keys that delivery will sign a message with.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct SignedBy {
+    /// Theirs.
+    pub domain: Domain,
+    pub keys: Vec<OurKey>,
+}
+
 pub(super) fn signed_by(
     settings: &SettingsView,
     from: &Domain,
     outgoing_domain: &Domain,
     selector: Option<&str>,
-) -> Option<(Domain, Vec<String>)> {
-    let selectors: Vec<String> = settings.dkim_keys(from).map(|key| key.selector.clone()).collect();
-    if !selectors.is_empty() {
-        return Some((from.clone(), selectors));
-    }
-    let selector = selector?;
-    let has_key = settings.dkim_keys(outgoing_domain).any(|key| key.selector == selector);
-    has_key.then(|| (outgoing_domain.clone(), vec![selector.to_owned()]))
+) -> Option<SignedBy> {
+    let keys = dkim_keys_for(settings, Some(from), outgoing_domain, selector);
+    let domain = keys.first()?.domain.clone();
+    let key = |key: &DkimKey| OurKey {
+        name: format!("{}._domainkey.{}", key.selector, key.domain),
+        algorithm: key.algorithm,
+        public_key: key.public_key.clone(),
+    };
+    Some(SignedBy { domain, keys: keys.into_iter().map(key).collect() })
 }
 
 /// The addresses that the kernel chooses for the internet.
@@ -90,7 +98,8 @@ fn local_address(peer: &str) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use schemas::settings::{DkimAlgorithm, DkimKey, EgressPool, EgressSource, Setting, WeightedSource};
+    use schemas::Timestamp;
+    use schemas::settings::{DkimAlgorithm, EgressPool, EgressSource, Setting, WeightedSource};
 
     use super::*;
 
@@ -138,26 +147,39 @@ mod tests {
     }
 
     #[test]
-    fn the_from_domain_s_own_key_signs_first() {
+    fn only_the_keys_that_delivery_signs_with_are_looked_at() {
         let domain = |name: &str| Domain::parse(name).unwrap();
-        let key = |name: &str, selector: &str| {
+        let key = |name: &str, selector: &str, algorithm, created_at| {
             Setting::DkimKey(DkimKey {
                 domain: domain(name),
                 selector: selector.into(),
-                algorithm: DkimAlgorithm::RsaSha256,
+                algorithm,
                 sealed_private_key: String::new(),
-                public_key: String::new(),
-                created_at: None,
+                public_key: format!("key of {selector}"),
+                created_at: Some(Timestamp(created_at)),
             })
         };
-        let view = settings(&[key("from.example", "s1"), key("from.example", "s2"), key("out.example", "m")]);
-        let of = |from: &str, selector: Option<&str>| {
-            signed_by(&view, &domain(from), &domain("out.example"), selector)
-                .map(|(domain, selectors)| format!("{domain} {}", selectors.join(" ")))
+        let (rsa, ed) = (DkimAlgorithm::RsaSha256, DkimAlgorithm::Ed25519Sha256);
+        let view = settings(&[
+            key("from.example", "e", ed, 1),
+            key("from.example", "s1", rsa, 2),
+            key("from.example", "s2", rsa, 1),
+            key("out.example", "m", rsa, 1),
+        ]);
+        let of = |from: &str, outgoing: &str, selector: Option<&str>| {
+            let signed_by = signed_by(&view, &domain(from), &domain(outgoing), selector)?;
+            let keys = signed_by.keys.iter().map(|key| format!("{}: {}", key.name, key.public_key));
+            Some(format!("{} by {}", signed_by.domain, keys.collect::<Vec<_>>().join(", ")))
         };
-        assert_eq!(of("from.example", Some("m")).as_deref(), Some("from.example s1 s2"));
-        assert_eq!(of("other.example", Some("m")).as_deref(), Some("out.example m"));
-        assert_eq!(of("other.example", Some("n")), None);
-        assert_eq!(of("other.example", None), None);
+        let oldest =
+            "from.example by s2._domainkey.from.example: key of s2, e._domainkey.from.example: key of e";
+        assert_eq!(of("from.example", "out.example", Some("m")).as_deref(), Some(oldest));
+        let named =
+            "from.example by s1._domainkey.from.example: key of s1, e._domainkey.from.example: key of e";
+        assert_eq!(of("from.example", "from.example", Some("s1")).as_deref(), Some(named));
+        let outgoing = "out.example by m._domainkey.out.example: key of m";
+        assert_eq!(of("other.example", "out.example", Some("m")).as_deref(), Some(outgoing));
+        assert_eq!(of("other.example", "out.example", Some("n")), None);
+        assert_eq!(of("other.example", "out.example", None), None);
     }
 }

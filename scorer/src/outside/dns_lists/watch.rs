@@ -11,7 +11,7 @@ use crate::Metrics;
 use crate::outside::dns::{self, Answer};
 
 /// Between two looks at one that works, and at one that does not.
-const WORKS: Duration = Duration::from_secs(600);
+const WORKS: Duration = Duration::from_secs(60);
 const FAILS: Duration = Duration::from_secs(30);
 
 const NO_ANSWER: &str = "it does not answer";
@@ -40,9 +40,17 @@ impl DnsLists {
                 }
             }
             told = Some(standing_now);
-            watched.believed.store(standing_now.is_ok(), Ordering::Relaxed);
+            self.set_believed(watched, standing_now.is_ok());
             metrics.dns_list(zone, standing_now.is_ok());
             tokio::time::sleep(if standing == Some(Ok(())) { WORKS } else { FAILS }).await;
+        }
+    }
+
+    /// What it said before is not to be believed either: nobody knows since when it says nonsense.
+    fn set_believed(&self, watched: &Watched, believed: bool) {
+        if watched.believed.swap(believed, Ordering::Relaxed) != believed {
+            let zone = format!(".{}", watched.list.zone);
+            self.memory.forget(|name| name.ends_with(&zone));
         }
     }
 
@@ -69,4 +77,65 @@ fn test_points(watched: &Watched) -> (String, String) {
     };
     let listed = watched.list.test_point.as_deref().unwrap_or(listed);
     (listed.to_owned(), not_listed.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicU8;
+
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::judge::Case;
+    use crate::outside::dns::fake::{NameServer, Says};
+    use crate::outside::dns_lists::{DEFAULT_WEIGHT, DnsList};
+    use crate::samples::{envelope, policy};
+
+    const WORKS: u8 = 0;
+    const LISTS_ALL: u8 = 1;
+    const LISTS_NOTHING: u8 = 2;
+
+    #[tokio::test]
+    async fn what_a_list_said_is_forgotten_when_it_turns_out_to_list_everything() {
+        let now = Arc::new(AtomicU8::new(WORKS));
+        let does = Arc::clone(&now);
+        let names = NameServer::start(move |name| match does.load(Ordering::Relaxed) {
+            WORKS if name.starts_with("test.") => Says::Address([127, 0, 0, 2].into()),
+            LISTS_ALL => Says::Address([127, 0, 0, 2].into()),
+            _ => Says::NoSuchName,
+        });
+        let list = |zone: &str| DnsList {
+            zone: zone.into(),
+            kind: Kind::Domain,
+            codes: vec!["127.0.0.2/32".parse().unwrap()],
+            key: None,
+            weight: DEFAULT_WEIGHT,
+            symbol: DnsList::default_symbol(zone),
+            test_point: None,
+        };
+        let lists =
+            DnsLists::new(vec![list("dbl.example"), list("x.dbl.example.net")], names.await.resolver());
+        let (first, second) = (&lists.lists[0], &lists.lists[1]);
+        let look = async |does: u8, works: bool| {
+            now.store(does, Ordering::Relaxed);
+            let standing = lists.look_at(first).await.unwrap();
+            assert_eq!(standing.is_ok(), works, "{does}: {standing:?}");
+            lists.set_believed(first, works);
+        };
+        let (envelope, policy) = (envelope("a@b.example", &[]), policy("{}"));
+        let message = b"From: a@b.example\r\n\r\nhttps://good.example/";
+        let case = Case { envelope: &envelope, message, policy: &policy };
+        let hits = async || lists.ask_about(&case, Instant::now() + Duration::from_secs(10)).await.len();
+
+        look(WORKS, true).await;
+        look(LISTS_NOTHING, false).await;
+        look(WORKS, true).await;
+        lists.set_believed(second, true);
+        now.store(LISTS_ALL, Ordering::Relaxed);
+        assert_eq!(hits().await, 2, "nobody knows yet");
+        look(LISTS_ALL, false).await;
+        look(WORKS, true).await;
+        assert_eq!(hits().await, 1, "of the list that is still believed");
+    }
 }
