@@ -177,7 +177,8 @@ impl Engines {
     /// What they say of a message, all of them `within` this time.
     pub async fn ask(&self, envelope: &Envelope, message: &Bytes, within: Duration) -> Findings {
         let all = join_all(self.0.iter().map(|engine| async move {
-            let asking = async { engine.findings(&engine.ask(envelope, message, within).await) };
+            // Its buffers are large; a group of messages moves only where they are.
+            let asking = Box::pin(async { engine.findings(&engine.ask(envelope, message, within).await) });
             let findings = unless_defective(&envelope.id, engine.kind.code(), asking).await;
             findings.unwrap_or_else(|| engine.is_defective())
         }));
