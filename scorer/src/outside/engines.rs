@@ -88,7 +88,8 @@ pub enum WhenDown {
     Ignore,
     /// It is held and asked about again, for a time; what is not answered by then is treated as by `Reject`.
     Defer,
-    /// It goes to quarantine, unless something else decides already.
+    /// It goes to quarantine, unless something else decides already. Not for too much mail at once: that passes, and what it
+    /// leaves over is treated as by `Defer`.
     Reject,
 }
 
@@ -169,14 +170,15 @@ impl Engines {
     pub fn are_asked_again(&self) -> bool {
         self.0
             .iter()
-            .filter(|engine| engine.config.when_down == WhenDown::Defer)
+            .filter(|engine| engine.config.when_down != WhenDown::Ignore)
             .all(|engine| !engine.is_left_alone())
     }
 
     /// What they say of a message, all of them `within` this time.
     pub async fn ask(&self, envelope: &Envelope, message: &Bytes, within: Duration) -> Findings {
         let all = join_all(self.0.iter().map(|engine| async move {
-            let asking = async { engine.findings(&engine.ask(envelope, message, within).await) };
+            // Its buffers are large; a group of messages moves only where they are.
+            let asking = Box::pin(async { engine.findings(&engine.ask(envelope, message, within).await) });
             let findings = unless_defective(&envelope.id, engine.kind.code(), asking).await;
             findings.unwrap_or_else(|| engine.is_defective())
         }));
@@ -193,6 +195,8 @@ enum Outcome {
     Answered(Answer),
     /// Why it is down for this message.
     Down(String),
+    /// It had too much to do for this one.
+    Busy(String),
     /// It is not for such messages.
     Unsuitable(String),
 }
@@ -246,7 +250,7 @@ impl Engine {
         // At the deadline all places become free at once; too late for those who waited.
         let Some(_place) = place.ok().and_then(Result::ok).filter(|_| began < deadline) else {
             self.metrics.not_asked(self.kind, "busy");
-            return Outcome::Down("all connections were busy".into());
+            return Outcome::Busy("all connections were busy".into());
         };
         // Those before it may have found it dead.
         if self.is_left_alone() {
@@ -267,10 +271,10 @@ impl Engine {
                 self.metrics.failed(self.kind);
                 tracing::debug!(engine = %self.kind, message.id = %envelope.id, %failure, "no answer");
                 // One that was asked late, because others came first, had no fair time to answer.
-                let was_fair = began.elapsed() >= within / 2;
-                if was_fair || !matches!(failure, Failure::TimedOut) {
-                    self.failed(&failure, answers);
+                if matches!(failure, Failure::TimedOut) && began.elapsed() < within / 2 {
+                    return Outcome::Busy("no answer in what was left of the time, others came first".into());
                 }
+                self.failed(&failure, answers);
                 Outcome::Down(failure.to_string())
             }
         }
@@ -323,12 +327,12 @@ impl Engine {
                 findings.is_virus = is_virus;
             }
             Outcome::Unsuitable(why) => findings.symbols.push(symbol("SKIPPED", why)),
-            Outcome::Down(why) => {
+            Outcome::Down(why) | Outcome::Busy(why) => {
                 findings.symbols.push(symbol("DOWN", why));
                 let unchecked = match self.config.when_down {
                     WhenDown::Ignore => None,
-                    WhenDown::Defer => Some(Unchecked::Later),
-                    WhenDown::Reject => Some(Unchecked::Blocks),
+                    WhenDown::Reject if !matches!(outcome, Outcome::Busy(_)) => Some(Unchecked::Blocks),
+                    WhenDown::Defer | WhenDown::Reject => Some(Unchecked::Later),
                 };
                 findings.unchecked = unchecked;
             }

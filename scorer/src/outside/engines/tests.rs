@@ -216,6 +216,11 @@ async fn one_that_fails_again_and_again_costs_no_more_time_until_it_answers_a_pi
             }
         })
         .await;
+        // What waits because it was busy once waits on while it is left alone.
+        let rejecting = engine(kind, port, 1, WhenDown::Reject);
+        ask(&rejecting, SHORT).await;
+        assert!(!rejecting.are_asked_again(), "{kind}");
+        drop(rejecting);
         let engines = engine(kind, port, 10, WhenDown::Defer);
         let together = join_all((0..50).map(|_| ask(&engines, SHORT))).await;
         assert!(together.iter().all(|findings| why_down(findings).is_some()));
@@ -280,8 +285,9 @@ async fn there_are_never_more_connections_than_configured_and_one_that_is_only_s
         let (port, _) = server(move |mut stream| {
             let (now, most) = (Arc::clone(&counted_now), Arc::clone(&counted_most));
             async move {
-                most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                 read_request(&mut stream).await;
+                // Not before: that another one was given up is seen by then.
+                most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                 tokio::select! {
                     () = tokio::time::sleep(Duration::from_millis(40)) => {}
                     // Whoever asked has given up.
@@ -298,6 +304,39 @@ async fn there_are_never_more_connections_than_configured_and_one_that_is_only_s
         assert!((4..150).contains(&answered), "{kind}: {answered}");
         assert!(most.load(Ordering::SeqCst) <= 4, "{kind}: {}", most.load(Ordering::SeqCst));
         assert!(engines.are_asked_again() && why_down(&ask(&engines, LONG).await).is_none(), "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn too_much_at_once_is_no_reason_to_refuse_and_nothing_waits_longer_than_the_deadline() {
+    for kind in KINDS {
+        // It always answers, just before the deadline of those that came first.
+        let (port, _) = server(move |mut stream| async move {
+            let mut answered = 0;
+            while read_request(&mut stream).await {
+                tokio::time::sleep(SHORT * 7 / 10).await;
+                answered += 1;
+                let answer = match kind {
+                    Kind::ClamAv => format!("{answered}: stream: OK\0").into(),
+                    other => clean(other),
+                };
+                stream.write_all(&answer).await.ok();
+            }
+        })
+        .await;
+        let engines = engine(kind, port, 4, WhenDown::Reject);
+        for _ in 0..3 {
+            let began = Instant::now();
+            let timed = join_all((0..40).map(|_| async { (ask(&engines, SHORT).await, began.elapsed()) }));
+            for (findings, took) in timed.await {
+                assert!(took < SHORT * 2, "{kind} {took:?}");
+                let unchecked = why_down(&findings).map(|_| Unchecked::Later);
+                assert_eq!(findings.unchecked, unchecked, "{kind} {findings:?}");
+            }
+            assert!(engines.are_asked_again(), "{kind}");
+        }
+        let findings = ask(&engines, LONG).await;
+        assert_eq!((why_down(&findings), findings.unchecked), (None, None), "{kind}");
     }
 }
 
