@@ -100,10 +100,19 @@ pub(super) struct DnsList {
     pub kind: Option<String>,
     pub codes: Vec<String>,
     /// A secret: shown nowhere.
+    #[serde(deserialize_with = "secret")]
     pub key: Option<String>,
     pub weight: Option<f32>,
     pub symbol: Option<String>,
     pub test_point: Option<String>,
+}
+
+/// What stands there as something else than a text may be a secret without its quotes: what serde says of it shows it.
+fn secret<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    match toml::Value::deserialize(from)? {
+        toml::Value::String(text) => Ok(Some(text)),
+        _ => Err(serde::de::Error::custom("the key is a text, between quotes")),
+    }
 }
 
 impl std::fmt::Debug for DnsList {

@@ -39,6 +39,8 @@ mod tests {
         let names = |domain: &str| of(domain).map(|receiver| (receiver.name, receiver.asks_one_click));
         assert_eq!(names("gmail.com"), Some(("Google", true)));
         assert_eq!(names("yahoo.co.uk"), Some(("Yahoo", true)));
+        assert_eq!(names("yahoo.com.ve"), Some(("Yahoo", true)));
+        assert_eq!(names("yahoo.co.jp"), None, "another company");
         assert_eq!(names("verizon.net"), Some(("Yahoo", true)), "the last of its line");
         assert_eq!(names("outlook.com"), Some(("Microsoft", false)));
         assert_eq!(names("live.com.ar"), Some(("Microsoft", false)));
