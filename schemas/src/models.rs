@@ -51,8 +51,11 @@ pub struct Delta {
     pub agreed: u64,
     #[serde(default)]
     pub capped: u64,
-    /// How much each domain has moved: the sum of the errors that it corrected.
+    /// How much each domain has moved: the sum of the errors that it corrected, which fades with time.
     pub influence: BTreeMap<String, f32>,
+    /// As of when `influence` is; versions of earlier releases do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub influence_at: Option<Timestamp>,
     /// Number of a feature, and what is added to its weight, in 1/64 of the model's smallest step.
     pub weights: Vec<(u32, i16)>,
 }
@@ -94,10 +97,16 @@ impl ModelsView {
         Ok(())
     }
 
-    /// The newest version, which is in force when it belongs to the model in use.
+    /// The newest version, of whatever model.
     #[must_use]
     pub fn newest(&self) -> Option<&Delta> {
         self.deltas.last_key_value().map(|(_, delta)| delta)
+    }
+
+    /// The newest version that belongs to the model `base`, which is in force where that is in use.
+    #[must_use]
+    pub fn newest_of(&self, base: &str) -> Option<&Delta> {
+        self.deltas.values().rev().find(|delta| delta.base == base)
     }
 
     /// All that are kept, the oldest first.
