@@ -14,7 +14,7 @@ pub enum ModelRecord {
     Feedback(Feedback),
     /// A version of what was learnt.
     Delta(Delta),
-    /// Somebody wants an earlier version back. Gone once it is done.
+    /// Somebody wants an earlier version back. Gone once it is done, or refused.
     Rollback { to: u64, by: String, at: Timestamp },
     #[serde(other)]
     Unknown,
@@ -69,6 +69,12 @@ pub fn key(record: &ModelRecord) -> String {
         ModelRecord::Rollback { at, .. } => format!("rollback/{}", at.0),
         ModelRecord::Unknown => "unknown".into(),
     }
+}
+
+/// Why there is a version that a rollback asked for.
+#[must_use]
+pub fn rolled_back(to: u64, by: &str) -> String {
+    format!("back to {to}, by {by}")
 }
 
 /// The versions in `models`, by number.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use schemas::Timestamp;
-use schemas::models::{Delta, Feedback};
+use schemas::models::{Delta, Feedback, ModelsView};
 
 use super::features::{BLOCKS, BUCKETS, Block};
 use super::model::{FORMAT, Model};
@@ -63,6 +63,21 @@ pub struct Learning {
 }
 
 impl Learning {
+    /// Goes on from the newest version that belongs to `base`; from nothing when there is none. Numbers go on in any case.
+    #[must_use]
+    pub fn going_on(base: Model, versions: &ModelsView) -> Self {
+        let newest = versions.newest_of(&base.card.version);
+        let mut learning = Learning::from(base, newest);
+        learning.delta.number = versions.newest().map_or(0, |delta| delta.number);
+        learning
+    }
+
+    /// The model that all of this is learnt on top of.
+    #[must_use]
+    pub fn base(&self) -> &str {
+        &self.base.card.version
+    }
+
     /// Goes on from `delta`; from nothing when there is none, or it belongs to another model. Numbers go on in any case.
     #[must_use]
     pub fn from(base: Model, delta: Option<&Delta>) -> Self {
