@@ -60,13 +60,16 @@ pub struct Delta {
     pub weights: Vec<(u32, i16)>,
 }
 
+/// Keys of rollbacks begin with it.
+pub const ROLLBACK: &str = "rollback/";
+
 /// The key of a record.
 #[must_use]
 pub fn key(record: &ModelRecord) -> String {
     match record {
         ModelRecord::Feedback(feedback) => format!("feedback/{}", feedback.message_id),
         ModelRecord::Delta(delta) => format!("delta/{}", delta.number),
-        ModelRecord::Rollback { at, .. } => format!("rollback/{}", at.0),
+        ModelRecord::Rollback { at, .. } => format!("{ROLLBACK}{}", at.0),
         ModelRecord::Unknown => "unknown".into(),
     }
 }
