@@ -361,8 +361,8 @@ fn for_scorer(action: &Action) -> Option<(&'static str, Option<MessageId>)> {
     }
 }
 
-/// Whether a person who does this to a message of this classification says that its content is spam. `None`: that says nothing of
-/// it, as the text around a virus may be anybody's, and what came from elsewhere may be forwarded or not whatever it is.
+/// Whether a person who does this to a message of this classification says that its content is spam. `None`: nothing is said of it;
+/// the text around a virus may be anybody's.
 fn says_of_content(classification: Classification, state: QuarantineState) -> Option<bool> {
     use Classification as C;
     match (state, classification) {

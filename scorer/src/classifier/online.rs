@@ -307,8 +307,11 @@ mod tests {
         assert_eq!(again.delta.influence.len(), 1);
     }
 
+    /// The features of a message, block after block.
+    type Buckets = Vec<Vec<u32>>;
+
     /// Messages that we invented, other ones than the shipped model was trained with; first the spam.
-    fn invented() -> (Vec<Vec<Vec<u32>>>, Vec<Vec<Vec<u32>>>) {
+    fn invented() -> (Vec<Buckets>, Vec<Buckets>) {
         let lexicon = Lexicon::new();
         let (mut spam, mut ham) = (Vec::new(), Vec::new());
         for invented in invented::messages(500, 4711, &lexicon) {
@@ -319,8 +322,8 @@ mod tests {
     }
 
     /// Of these, in percent, as many are spam at the threshold.
-    fn flagged(learning: &Learning, messages: &[Vec<Vec<u32>>]) -> f64 {
-        let is_spam = |features: &&Vec<Vec<u32>>| {
+    fn flagged(learning: &Learning, messages: &[Buckets]) -> f64 {
+        let is_spam = |features: &&Buckets| {
             let feedback = Feedback { features: (*features).clone(), ..feedback("a.example", true, 1) };
             learning.probability(&feedback) > f64::from(learning.base.card.spam_threshold)
         };
