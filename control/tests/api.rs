@@ -7,6 +7,7 @@ mod api {
 
     mod commands;
     mod dkim;
+    mod model;
     mod queries;
     mod settings;
 }

@@ -14,7 +14,7 @@ pub enum ModelRecord {
     Feedback(Feedback),
     /// A version of what was learnt.
     Delta(Delta),
-    /// Somebody wants an earlier version back. Gone once it is done.
+    /// Somebody wants an earlier version back. Gone once it is done, or refused.
     Rollback { to: u64, by: String, at: Timestamp },
     #[serde(other)]
     Unknown,
@@ -51,11 +51,17 @@ pub struct Delta {
     pub agreed: u64,
     #[serde(default)]
     pub capped: u64,
-    /// How much each domain has moved: the sum of the errors that it corrected.
+    /// How much each domain has moved: the sum of the errors that it corrected, which fades with time.
     pub influence: BTreeMap<String, f32>,
+    /// As of when `influence` is; versions of earlier releases do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub influence_at: Option<Timestamp>,
     /// Number of a feature, and what is added to its weight, in 1/64 of the model's smallest step.
     pub weights: Vec<(u32, i16)>,
 }
+
+/// Keys of rollbacks begin with it.
+pub const ROLLBACK: &str = "rollback/";
 
 /// The key of a record.
 #[must_use]
@@ -63,9 +69,15 @@ pub fn key(record: &ModelRecord) -> String {
     match record {
         ModelRecord::Feedback(feedback) => format!("feedback/{}", feedback.message_id),
         ModelRecord::Delta(delta) => format!("delta/{}", delta.number),
-        ModelRecord::Rollback { at, .. } => format!("rollback/{}", at.0),
+        ModelRecord::Rollback { at, .. } => format!("{ROLLBACK}{}", at.0),
         ModelRecord::Unknown => "unknown".into(),
     }
+}
+
+/// Why there is a version that a rollback asked for.
+#[must_use]
+pub fn rolled_back(to: u64, by: &str) -> String {
+    format!("back to {to}, by {by}")
 }
 
 /// The versions in `models`, by number.
@@ -94,10 +106,16 @@ impl ModelsView {
         Ok(())
     }
 
-    /// The newest version, which is in force when it belongs to the model in use.
+    /// The newest version, of whatever model.
     #[must_use]
     pub fn newest(&self) -> Option<&Delta> {
         self.deltas.last_key_value().map(|(_, delta)| delta)
+    }
+
+    /// The newest version that belongs to the model `base`, which is in force where that is in use.
+    #[must_use]
+    pub fn newest_of(&self, base: &str) -> Option<&Delta> {
+        self.deltas.values().rev().find(|delta| delta.base == base)
     }
 
     /// All that are kept, the oldest first.

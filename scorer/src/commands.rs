@@ -11,7 +11,7 @@ use schemas::models::Feedback;
 use schemas::quarantine::QuarantineState;
 use schemas::reply::Reply;
 use schemas::senders::{HoldRow, Lock, LockChange};
-use schemas::verdict::{Identity, Judged, MessageSummary, VerdictEvent};
+use schemas::verdict::{Classification, Identity, Judged, MessageSummary, VerdictEvent};
 use schemas::{Domain, MessageId, Position, Timestamp, Topic, UserId, spool};
 
 use crate::batch::Batch;
@@ -259,14 +259,8 @@ impl Member {
         by: &str,
         now: Timestamp,
     ) -> Option<Feedback> {
-        let is_spam = match state {
-            QuarantineState::Released => false,
-            QuarantineState::Confirmed => true,
-            _ => return None,
-        };
-        let by_content = judged.message.classification.is_abuse()
-            && judged.symbols.iter().any(|symbol| symbol.name == "CONTENT");
-        if !by_content || message.is_empty() {
+        let is_spam = says_of_content(judged.message.classification, state)?;
+        if message.is_empty() || !judged.symbols.iter().any(|symbol| symbol.name == "CONTENT") {
             return None;
         }
         Some(Feedback {
@@ -403,6 +397,17 @@ fn for_scorer(action: &Action) -> Option<(&'static str, Option<MessageId>)> {
     }
 }
 
+/// Whether a person who does this to a message of this classification says that its content is spam. `None`: nothing is said of it;
+/// the text around a virus may be anybody's.
+fn says_of_content(classification: Classification, state: QuarantineState) -> Option<bool> {
+    use Classification as C;
+    match (state, classification) {
+        (QuarantineState::Released, C::Spam | C::Phishing | C::ForwardedSpam) => Some(false),
+        (QuarantineState::Confirmed, C::Spam | C::Phishing) => Some(true),
+        _ => None,
+    }
+}
+
 /// What was released is on its way and cannot be called back; what was confirmed or removed may still be released.
 fn already_closed(entry: &Entry, wanted: QuarantineState, id: MessageId) -> Option<Answer> {
     let said = || format!("message {id} was already {} by {}", word(entry.state), entry.by);
@@ -456,5 +461,25 @@ fn lock_event(
         at,
         reason: reason.into(),
         evidence: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_judged_by_its_content_teaches() {
+        use Classification as C;
+        let says = |classification| {
+            [QuarantineState::Released, QuarantineState::Confirmed, QuarantineState::Removed]
+                .map(|state| says_of_content(classification, state))
+        };
+        assert_eq!(says(C::Spam), [Some(false), Some(true), None]);
+        assert_eq!(says(C::Phishing), [Some(false), Some(true), None]);
+        assert_eq!(says(C::ForwardedSpam), [Some(false), None, None]);
+        for other in [C::Virus, C::BlockedAttachment, C::LockedSender, C::TooManyParts] {
+            assert_eq!(says(other), [None; 3], "{other:?}");
+        }
     }
 }

@@ -335,7 +335,8 @@ impl Member {
         }
         self.models_changes.mark_unchanged();
         let models = self.models.read();
-        let newest = models.newest().and_then(|delta| self.trained.with_delta(delta));
+        let newest = models.newest_of(self.trained.version());
+        let newest = newest.and_then(|delta| self.trained.with_delta(delta));
         let classifier = newest.map_or_else(|| Arc::clone(&self.trained), Arc::new);
         if classifier.version() != self.classifier.version() {
             tracing::info!(model.version = classifier.version(), "classifying by another version");

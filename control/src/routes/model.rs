@@ -1,5 +1,7 @@
 //! What the content classifier has learnt: its versions, and back to an earlier one.
 
+use std::collections::BTreeSet;
+
 use axum::Json;
 use axum::extract::State;
 use eventlog::{Log, NewRecord, TableEvent};
@@ -47,23 +49,34 @@ pub async fn roll_back(
         });
     }
     let before = view.newest().map_or(0, |delta| delta.number);
+    let why = models::rolled_back(request.to, &by);
     let record = ModelRecord::Rollback { to: request.to, by, at: context.clock.now() };
     let value = serde_json::to_vec(&record)
         .map_err(|error| Error::Internal(format!("a record cannot be written: {error}")))?;
     let key = models::key(&record);
-    context.log.append(vec![NewRecord::new(Topic::Models, key.clone(), key, value)]).await?;
+    context.log.append(vec![NewRecord::new(Topic::Models, key.clone(), key.clone(), value)]).await?;
     let wait = async {
         loop {
-            if read(&context.log).await?.newest().is_some_and(|delta| delta.number > before) {
-                return Ok::<(), Error>(());
+            // The learner removes what it was asked, together with the version that comes of it; others may come before.
+            let (view, asked) = read_with_rollbacks(&context.log).await?;
+            if !asked.contains(key.as_bytes()) {
+                let is_done = |delta: &models::Delta| delta.number > before && delta.why.contains(&why);
+                return Ok::<bool, Error>(view.deltas().any(is_done));
             }
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(context.config.command_timeout, wait).await.map_err(|_| Error::Unavailable {
+    let waited = tokio::time::timeout(context.config.command_timeout, wait).await;
+    let is_done = waited.map_err(|_| Error::Unavailable {
         error: "given, not yet done".into(),
         fix: "it is in the log: the learner does it as soon as a scorer runs".into(),
     })??;
+    if !is_done {
+        return Err(Error::conflict(
+            format!("the learner did not go back to version {}: it belongs to another model", request.to),
+            "the BASE of a version in `mailweir model` must be the model in use; 0 is that model as it was trained",
+        ));
+    }
     show(State(context)).await
 }
 
@@ -72,13 +85,24 @@ pub async fn roll_back(
 /// # Errors
 /// What the log says.
 pub async fn read(log: &Log) -> Result<ModelsView, Error> {
+    Ok(read_with_rollbacks(log).await?.0)
+}
+
+/// The same, and the keys of the rollbacks that the learner has not come to.
+async fn read_with_rollbacks(log: &Log) -> Result<(ModelsView, BTreeSet<Vec<u8>>), Error> {
     let mut view = ModelsView::default();
+    let mut asked = BTreeSet::new();
     let mut table = log.table(Topic::Models, None).await?;
     loop {
         for event in table.next(ROWS_AT_ONCE).await? {
             match event {
-                TableEvent::CaughtUp => return Ok(view),
+                TableEvent::CaughtUp => return Ok((view, asked)),
                 TableEvent::Row(record) => {
+                    if record.value.is_none() {
+                        asked.remove(&record.key[..]);
+                    } else if record.key.starts_with(models::ROLLBACK.as_bytes()) {
+                        asked.insert(record.key.to_vec());
+                    }
                     if let Err(error) = view.apply(&record.key, record.value.as_deref()) {
                         tracing::error!(position = %record.position, %error, "a record of models does not parse, it is passed over");
                     }

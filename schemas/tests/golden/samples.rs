@@ -69,9 +69,12 @@ fn models(out: &mut Vec<(String, Value)>) {
         agreed: 30,
         capped: 1,
         influence: [("customer.example".to_owned(), 1.5)].into(),
+        influence_at: None,
         weights: vec![(3, -120), (4711, 64)],
     };
-    put(out, "models/delta", &ModelRecord::Delta(delta));
+    put(out, "models/delta", &ModelRecord::Delta(delta.clone()));
+    let fading = Delta { influence_at: Some(AT), ..delta };
+    put(out, "models/delta_fading", &ModelRecord::Delta(fading));
     put(out, "models/rollback", &ModelRecord::Rollback { to: 2, by: "root (cli)".into(), at: AT });
 }
 

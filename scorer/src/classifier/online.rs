@@ -2,10 +2,12 @@
 //! little. What is learnt lies on top of the trained model, which is never changed.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use schemas::models::{Delta, Feedback};
+use schemas::Timestamp;
+use schemas::models::{Delta, Feedback, ModelsView};
 
-use super::features::{BLOCKS, BUCKETS};
+use super::features::{BLOCKS, BUCKETS, Block};
 use super::model::{FORMAT, Model};
 
 /// Legitimate mail that was thought spam with at most this probability teaches nothing.
@@ -13,18 +15,32 @@ const SURELY_HAM: f64 = 0.1;
 /// Whatever is learnt counts at least as much as this error: spam that a person had to confirm just below the threshold is
 /// missed as surely as any other.
 const SMALLEST_MOVE: f64 = 0.3;
-/// How far one message moves the sum: at most eight blocks, each by this times the error.
-const RATE: f64 = 0.5;
-/// A domain may always correct this much, and beyond it this share of what all have corrected: nobody's spam becomes everybody's
-/// legitimate mail by being released often enough.
-const FREE_INFLUENCE: f32 = 20.0;
-const MAX_SHARE: f32 = 0.25;
+/// How far one message moves the sum by each block, times its error. What the words say together, whereto links lead and what
+/// the subject is: another message hardly has it in common.
+const RATES: [(Block, f64); 3] = [(Block::Subject, 1.0), (Block::Pairs, 2.0), (Block::Links, 1.0)];
+/// The same for all other blocks, which everybody's mail has in common.
+const SHARED_RATE: f64 = 0.5;
+/// Of the three, only features move that the trained model has nothing to say of, which are the rare ones: a weight of at most one
+/// stored step. They move for all of their block.
+const SAYS_NOTHING: f32 = 1.0;
+/// Where fewer than this share of the features of a block may move, they move for a part of it.
+const SMALLEST_SHARE: f64 = 0.2;
+/// A domain may correct this much at a time, and the shared blocks move with the first of it only: what one says is no matter for
+/// everybody's mail, what many say is.
+const MAX_INFLUENCE: f32 = 10.0;
+const SHARED_INFLUENCE: f32 = 0.07;
+/// Influence that a domain has had halves in this time, so that it can always learn on.
+const HALF_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Influence that is forgotten.
+const SMALLEST_INFLUENCE: f32 = 0.001;
 /// Weights of one version, so that its record stays below the maximum; the smallest go first.
 const MAX_WEIGHTS: usize = 40_000;
 /// No weight moves further than this, in steps.
 const MAX_STEPS: i32 = 8_000;
-/// Domains remembered by name; those with the least influence go first.
-const MAX_DOMAINS: usize = 5_000;
+/// Of the domains remembered by name, for the same; those with the least influence go first.
+const MAX_INFLUENCE_BYTES: usize = 256 * 1024;
+/// What stands beside the name of one.
+const BESIDE_NAME_BYTES: usize = 24;
 
 /// What came of one feedback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +63,21 @@ pub struct Learning {
 }
 
 impl Learning {
+    /// Goes on from the newest version that belongs to `base`; from nothing when there is none. Numbers go on in any case.
+    #[must_use]
+    pub fn going_on(base: Model, versions: &ModelsView) -> Self {
+        let newest = versions.newest_of(&base.card.version);
+        let mut learning = Learning::from(base, newest);
+        learning.delta.number = versions.newest().map_or(0, |delta| delta.number);
+        learning
+    }
+
+    /// The model that all of this is learnt on top of.
+    #[must_use]
+    pub fn base(&self) -> &str {
+        &self.base.card.version
+    }
+
     /// Goes on from `delta`; from nothing when there is none, or it belongs to another model. Numbers go on in any case.
     #[must_use]
     pub fn from(base: Model, delta: Option<&Delta>) -> Self {
@@ -96,27 +127,58 @@ impl Learning {
         } else {
             probability.max(SMALLEST_MOVE)
         };
-        if !self.may_move(feedback, error.abs() as f32) {
+        self.age(feedback.at);
+        let Some(shared) = self.use_influence(feedback, error.abs() as f32) else {
             self.delta.capped += 1;
             return Outcome::Capped;
-        }
-        for (scale, buckets) in blocks(feedback) {
-            let steps = -(RATE * error * scale / f64::from(self.base.step())).round() as i32;
-            for bucket in buckets {
-                let weight = self.weights.entry(*bucket).or_default();
-                *weight = (*weight + steps).clamp(-MAX_STEPS, MAX_STEPS);
+        };
+        for (block, (scale, buckets)) in blocks(feedback).enumerate() {
+            if let Some((_, rate)) = RATES.iter().find(|(own, _)| *own as usize == block) {
+                let says_nothing = |bucket: &&u32| self.says_nothing(**bucket);
+                let (free, others): (Vec<&u32>, Vec<&u32>) = buckets.partition(says_nothing);
+                let share = free.len() as f64 / (free.len() + others.len()).max(1) as f64;
+                self.shift(&free, -rate * error * scale / share.max(SMALLEST_SHARE));
+            } else {
+                self.shift(&buckets.collect::<Vec<_>>(), -SHARED_RATE * shared * error * scale);
             }
         }
         self.delta.learnt += 1;
         Outcome::Learnt
     }
 
-    fn may_move(&mut self, feedback: &Feedback, error: f32) -> bool {
-        let total: f32 = self.delta.influence.values().sum();
-        let own = self.delta.influence.entry(feedback.domain.to_string()).or_default();
-        let may = *own + error <= FREE_INFLUENCE.max(MAX_SHARE * (total + error));
-        *own += if may { error } else { 0.0 };
-        may
+    fn says_nothing(&self, bucket: u32) -> bool {
+        self.base.weight(bucket as usize).abs() <= (SAYS_NOTHING + 0.5) * self.base.card.scale
+    }
+
+    fn shift(&mut self, buckets: &[&u32], by: f64) {
+        let steps = (by / f64::from(self.base.step())).round() as i32;
+        for bucket in buckets {
+            let weight = self.weights.entry(**bucket).or_default();
+            *weight = (*weight + steps).clamp(-MAX_STEPS, MAX_STEPS);
+        }
+    }
+
+    /// Lets influence fade until `at`.
+    fn age(&mut self, at: Timestamp) {
+        // Versions of earlier releases do not say.
+        let since = *self.delta.influence_at.get_or_insert(self.delta.at.max(Timestamp(1)));
+        if at > since {
+            let left = 0.5f32.powf(at.since(since).as_secs_f32() / HALF_LIFE.as_secs_f32());
+            self.delta.influence.values_mut().for_each(|own| *own *= left);
+            self.delta.influence.retain(|_, own| *own >= SMALLEST_INFLUENCE);
+            self.delta.influence_at = Some(at);
+        }
+    }
+
+    /// Counts what a domain corrects. How much of it may move what all have in common, from 0 to 1; `None` when the domain has
+    /// had its share.
+    fn use_influence(&mut self, feedback: &Feedback, error: f32) -> Option<f64> {
+        let own = self.delta.influence.get(feedback.domain.as_str()).copied().unwrap_or_default();
+        if own + error > MAX_INFLUENCE {
+            return None;
+        }
+        self.delta.influence.insert(feedback.domain.to_string(), own + error);
+        Some(f64::from(((SHARED_INFLUENCE - own).max(0.0) / error).min(1.0)))
     }
 
     fn probability(&self, feedback: &Feedback) -> f64 {
@@ -139,15 +201,25 @@ impl Learning {
             let smallest = sizes[MAX_WEIGHTS];
             self.weights.retain(|_, steps| steps.abs() > smallest);
         }
-        while self.delta.influence.len() > MAX_DOMAINS {
-            let least = self.delta.influence.iter().min_by(|a, b| a.1.total_cmp(b.1)).map(|(d, _)| d.clone());
-            self.delta.influence.remove(&least.unwrap_or_default());
-        }
+        self.forget_smallest_influence();
         self.delta.number += 1;
         self.delta.at = at;
         self.delta.why = why;
         let weights = self.weights.iter().map(|(bucket, steps)| (*bucket, *steps as i16)).collect();
         Delta { weights, ..self.delta.clone() }
+    }
+
+    fn forget_smallest_influence(&mut self) {
+        let mut domains: Vec<(f32, String)> =
+            self.delta.influence.iter().map(|(domain, own)| (*own, domain.clone())).collect();
+        domains.sort_unstable_by(|one, other| other.0.total_cmp(&one.0));
+        let mut bytes = 0;
+        for (_, domain) in domains {
+            bytes += domain.len() + BESIDE_NAME_BYTES;
+            if bytes > MAX_INFLUENCE_BYTES {
+                self.delta.influence.remove(&domain);
+            }
+        }
     }
 }
 
@@ -163,7 +235,10 @@ fn blocks(feedback: &Feedback) -> impl Iterator<Item = (f64, impl Iterator<Item 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use schemas::{Domain, MessageId, Timestamp};
+    use crate::classifier::lexicon::Lexicon;
+    use crate::classifier::training::invented;
+    use crate::score_file::features_of;
+    use schemas::{Domain, MessageId};
 
     fn feedback(domain: &str, is_spam: bool, number: u32) -> Feedback {
         Feedback {
@@ -205,17 +280,125 @@ mod tests {
     }
 
     #[test]
-    fn nobody_has_more_than_a_share() {
+    fn nobody_has_more_than_a_share_at_a_time() {
         let mut learning = learning();
         let outcomes: Vec<_> = (0..200).map(|n| learning.learn(&feedback("a.example", true, n))).collect();
         let learnt = outcomes.iter().filter(|o| **o == Outcome::Learnt).count();
-        assert!((15..80).contains(&learnt), "{learnt}");
+        assert!((10..40).contains(&learnt), "{learnt}");
         assert_eq!(outcomes[199], Outcome::Capped);
-        assert_eq!(
-            learning.learn(&feedback("b.example", true, 300)),
-            Outcome::Learnt,
-            "others still have theirs"
-        );
+        let other = learning.learn(&feedback("b.example", true, 300));
+        assert_eq!(other, Outcome::Learnt, "others still have theirs");
+        // And it learns on as time goes by, also from a version of an earlier release.
+        let mut delta = learning.next(Timestamp(9), String::new());
+        assert_eq!(delta.influence_at, Some(Timestamp(5)));
+        let later = |learning: &mut Learning, days: i64| {
+            let mut feedback = feedback("a.example", true, 400);
+            feedback.at = Timestamp(days * 24 * 3_600_000);
+            learning.learn(&feedback)
+        };
+        assert_eq!(later(&mut learning, 0), Outcome::Capped);
+        assert_eq!(later(&mut learning, 30), Outcome::Learnt);
+        assert!(learning.delta.influence["a.example"] < 6.5, "{:?}", learning.delta.influence);
+        delta.influence_at = None;
+        let mut again = Learning::from(Model::shipped().unwrap(), Some(&delta));
+        assert_eq!(later(&mut again, 30), Outcome::Learnt);
+        // What was all but nothing is no longer remembered.
+        let _ = later(&mut again, 1000);
+        assert_eq!(again.delta.influence.len(), 1);
+    }
+
+    /// The features of a message, block after block.
+    type Buckets = Vec<Vec<u32>>;
+
+    /// Messages that we invented, other ones than the shipped model was trained with; first the spam.
+    fn invented() -> (Vec<Buckets>, Vec<Buckets>) {
+        let lexicon = Lexicon::new();
+        let (mut spam, mut ham) = (Vec::new(), Vec::new());
+        for invented in invented::messages(500, 4711, &lexicon) {
+            let of_kind = if invented.is_spam { &mut spam } else { &mut ham };
+            of_kind.push(features_of(invented.message.as_bytes(), &lexicon).buckets());
+        }
+        (spam, ham)
+    }
+
+    /// Of these, in percent, as many are spam at the threshold.
+    fn flagged(learning: &Learning, messages: &[Buckets]) -> f64 {
+        let is_spam = |features: &&Buckets| {
+            let feedback = Feedback { features: (*features).clone(), ..feedback("a.example", true, 1) };
+            learning.probability(&feedback) > f64::from(learning.base.card.spam_threshold)
+        };
+        100.0 * messages.iter().filter(is_spam).count() as f64 / messages.len() as f64
+    }
+
+    #[test]
+    fn what_one_domain_says_wrongly_costs_the_others_little() {
+        let (spam, ham) = invented();
+        for count in [5, 20] {
+            let (wrong, spam) = spam.split_at(count);
+            let (honest, ham) = ham.split_at(count);
+            for (said, is_spam) in [(wrong, false), (honest, true)] {
+                let mut learning = learning();
+                let (recall, raised) = (flagged(&learning, spam), flagged(&learning, ham));
+                for features in said {
+                    let features = features.clone();
+                    let outcome = learning.learn(&Feedback { features, ..feedback("a.example", is_spam, 1) });
+                    assert!(matches!(outcome, Outcome::Learnt | Outcome::Capped), "{outcome:?}");
+                }
+                let (recall_after, raised_after) = (flagged(&learning, spam), flagged(&learning, ham));
+                let says = format!("{count}: {recall} to {recall_after} %, {raised} to {raised_after} %");
+                // These are few texts again and again, so some of the rest is of the kind that was spoken of.
+                assert!(recall_after >= recall - 6.0 && raised_after <= raised + 0.5, "{says}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_many_say_moves_everybodys_mail() {
+        let mut learning = learning();
+        let said = |domain: usize| {
+            let mut feedback = feedback(&format!("d{domain}.example"), true, domain as u32);
+            feedback.features[Block::Header as usize] = vec![7, 8, 9];
+            feedback
+        };
+        let unseen = Feedback {
+            features: said(1).features.into_iter().take(1).chain(vec![Vec::new(); BLOCKS - 1]).collect(),
+            ..said(1)
+        };
+        let before = learning.probability(&unseen);
+        for _ in 0..6 {
+            let mut same = said(1);
+            same.features[Block::Pairs as usize].clear();
+            let _ = learning.learn(&same);
+        }
+        let of_one = learning.probability(&unseen) - before;
+        for domain in 2..60 {
+            let _ = learning.learn(&said(domain));
+        }
+        let of_many = learning.probability(&unseen) - before;
+        assert!(of_one < 0.03 && of_many > 0.2, "{of_one} {of_many}");
+    }
+
+    #[test]
+    fn nearly_the_same_message_passes_after_two_releases() {
+        let message = |name: &str, number: usize| {
+            let text = format!(
+                "From: PayPal Support <info@turnips.xyz>\nTo: {name}@b.example\nSubject: Congratulations {name}, you won gift {number}\n\
+                 Content-Type: text/html\n\n<p>Dear {name},</p><p>wobbly turnips parade its yearly tombola, prize {number} was drawn, and \
+                 your account has been suspended. Verify your identity within 24 hours and claim your free gift card, \
+                 <a href=\"http://tombola.turnips.xyz/claim/{number}\">click here now</a></p>\
+                 <p>Wobbly turnips greet every pumpkin in Lower Marrowshire.</p>\n"
+            );
+            let features = features_of(text.as_bytes(), &Lexicon::new()).buckets();
+            Feedback { features, ..feedback("turnips.example", false, 1) }
+        };
+        let mut learning = learning();
+        let threshold = f64::from(learning.base.card.spam_threshold);
+        let unseen = message("olga", 711);
+        assert!(learning.probability(&unseen) > threshold, "{}", learning.probability(&unseen));
+        for (name, number) in [("paul", 12), ("anna", 345)] {
+            let _ = learning.learn(&message(name, number));
+        }
+        assert!(learning.probability(&unseen) < threshold, "{}", learning.probability(&unseen));
     }
 
     #[test]
@@ -227,7 +410,13 @@ mod tests {
                 vec![(0..2000).map(|at| (number * 977 + at * 263) % BUCKETS as u32).collect(); BLOCKS];
             learning.learn(&feedback);
         }
+        // As many domains with names as long as can be.
+        for number in 0..5000 {
+            let name = format!("{number:05}.{}example", format!("{}.", "a".repeat(59)).repeat(4));
+            learning.delta.influence.insert(name, 1.234_567_8 + number as f32 * 1e-4);
+        }
         let delta = learning.next(Timestamp(9), String::new());
+        assert!(delta.influence.keys().any(|name| name.starts_with("04999.")), "the largest stay");
         let json = serde_json::to_vec(&schemas::models::ModelRecord::Delta(delta)).unwrap();
         assert!(json.len() < schemas::topics::MAX_VALUE_BYTES, "{}", json.len());
     }

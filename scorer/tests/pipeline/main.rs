@@ -599,4 +599,18 @@ async fn the_classifier_learns_from_releases_and_goes_back() {
     assert!((again.score - before.score).abs() < 1e-6);
     assert_eq!(versions().await.deltas().count(), 2);
     scorer.stop().await;
+    // What was learnt on another model meanwhile does not switch off what was learnt on this one.
+    let other = schemas::models::Delta {
+        number: 3,
+        base: "other-1".into(),
+        ..versions().await.newest().unwrap().clone()
+    };
+    let other = ModelRecord::Delta(other);
+    let key = schemas::models::key(&other);
+    let record = NewRecord::new(Topic::Models, key.clone(), key, serde_json::to_vec(&other).unwrap());
+    site.log.append(vec![record]).await.unwrap();
+    let scorer = site.start(2);
+    let (_, still) = verdict(500).await;
+    assert_eq!(still.model_version, Some(format!("{trained}+2")));
+    scorer.stop().await;
 }
