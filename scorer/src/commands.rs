@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use eventlog::{Consumer, LogError, Record, bodies};
 use schemas::commands::{Action, Command};
-use schemas::limits::{Asked, Hashes};
+use schemas::limits::Asked;
 use schemas::models::Feedback;
 use schemas::quarantine::QuarantineState;
 use schemas::reply::Reply;
@@ -18,7 +18,7 @@ use crate::batch::Batch;
 use crate::facts::Facts;
 use crate::run::Member;
 use crate::state::Entry;
-use crate::{outputs, policy};
+use crate::{holds, outputs, policy};
 
 /// `bodies` are kept for 30 days. A message released after this time could still be queued when its chunks leave, so
 /// they are written anew.
@@ -194,8 +194,8 @@ impl Member {
         self.owned_mut(partition)?.quarantined.put(&row);
         if state == QuarantineState::Released {
             let recipients = judged.envelope.recipients.iter().map(|recipient| &recipient.forward_path);
-            let recipients = (recipients.len() as u64, Hashes::of(recipients));
-            self.count_released(partition, &judged.message, recipients, now)?;
+            let asked = Asked::of(recipients, judged.message.forwarded, true);
+            self.count_released(partition, &judged.message, &asked, now)?;
         }
         Ok(done(format!("message {id} {}", word(state))))
     }
@@ -216,8 +216,7 @@ impl Member {
             if !there {
                 return Ok(impossible(format!("the record of message {id} is gone")));
             }
-            let recipients = (row.recipients, row.recipient_hashes.clone());
-            self.count_released(partition, &row.message, recipients, now)?;
+            self.count_released(partition, &row.message, &holds::asked_by(row), now)?;
             return Ok(done(format!("message {id} let go before its limit")));
         }
         self.drop_hold(batch, partition, row, now)?;
@@ -232,20 +231,19 @@ impl Member {
         Ok(done(format!("message {id}, which waited for a limit, {}", word(QuarantineState::Removed))))
     }
 
-    /// Counts what a person released against the limits of its user, who may be over them then. `recipients`: how many, and who.
+    /// Counts what a person released against the limits of its user, who may be over them then.
     fn count_released(
         &mut self,
         partition: u32,
         message: &MessageSummary,
-        (recipients, hashes): (u64, Hashes),
+        asked: &Asked,
         now: Timestamp,
     ) -> Result<(), LogError> {
         if message.own {
             return Ok(());
         }
-        let asked = Asked { recipients, hashes, forwarded: message.forwarded };
         let limits = policy::effective(&self.settings.read(), &message.user, &message.domain).0.limits;
-        self.owned_mut(partition)?.senders.count_sent(message, &asked, &limits, now);
+        self.owned_mut(partition)?.senders.count_sent(message, asked, &limits, now);
         Ok(())
     }
 

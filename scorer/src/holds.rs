@@ -36,7 +36,7 @@ pub fn asked(envelope: &Envelope, message: &MessageSummary, policy: &Policy) -> 
 }
 
 /// The same of one that waits.
-fn asked_by(row: &HoldRow) -> Asked {
+pub fn asked_by(row: &HoldRow) -> Asked {
     Asked {
         recipients: row.recipients,
         hashes: row.recipient_hashes.clone(),

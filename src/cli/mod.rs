@@ -94,8 +94,8 @@ enum Verb {
     Lock(senders::LockArguments),
     /// Unlock an outgoing user or one of its identities.
     Unlock(senders::UnlockArguments),
-    /// Begin anew with what counts against an outgoing user or one of its identities: limits, blocks, automatic unlocks. A
-    /// lock stays.
+    /// Begin anew with what counts against an outgoing user or one of its identities: limits, blocks, bounces, automatic
+    /// unlocks. A lock stays.
     Reset(senders::UnlockArguments),
     /// Who sends: identities by user, and which header they were found by.
     Identities(senders::IdentitiesArguments),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::Args;
 use scorer::Classifier;
+use scorer::classifier::training::corpus;
 
 use super::ask;
 
@@ -35,7 +36,9 @@ pub(super) fn score(arguments: &ScoreArguments) -> anyhow::Result<()> {
         None => classifier,
     };
     if let Some(index) = &arguments.index {
-        let (text, directory) = read_index(index)?;
+        let text =
+            std::fs::read_to_string(index).with_context(|| format!("{} cannot be read", index.display()))?;
+        let directory = index.parent().unwrap_or(Path::new("."));
         for path in text.lines().filter_map(|line| line.split('\t').next()).filter(|path| !path.is_empty()) {
             let probability = scorer::spam_probability(&read(&directory.join(path))?, &classifier);
             // Thresholds stand close to 1, where the tenth digit still tells messages apart.
@@ -49,32 +52,14 @@ pub(super) fn score(arguments: &ScoreArguments) -> anyhow::Result<()> {
 }
 
 fn learn(classifier: &Classifier, feedback: &Path) -> anyhow::Result<Classifier> {
-    let (text, directory) = read_index(feedback)?;
-    let mut said = Vec::new();
-    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.is_empty()) {
-        let mut columns = line.split('\t');
-        let (path, label) = (columns.next().unwrap_or_default(), columns.next().unwrap_or_default());
-        let is_spam = match label {
-            "spam" => true,
-            "ham" => false,
-            _ => anyhow::bail!(
-                "{}, line {}: `{label}` is no label; write the path, a tab, and `spam` or `ham`",
-                feedback.display(),
-                number + 1
-            ),
-        };
-        said.push((read(&directory.join(path))?, is_spam));
-    }
+    let directory = feedback.parent().unwrap_or(Path::new("."));
+    let labelled = corpus::from_index(directory, feedback)?;
+    let said = labelled.iter().map(|message| Ok((read(&message.path)?, message.is_spam)));
+    let said: Vec<_> = said.collect::<anyhow::Result<_>>()?;
     let (classifier, learnt) =
         scorer::after_feedback(classifier, &said).context("the feedback cannot be learnt from")?;
     eprintln!("learnt from {learnt} of {} messages; the others were judged so already", said.len());
     Ok(classifier)
-}
-
-fn read_index(index: &Path) -> anyhow::Result<(String, &Path)> {
-    let text =
-        std::fs::read_to_string(index).with_context(|| format!("{} cannot be read", index.display()))?;
-    Ok((text, index.parent().unwrap_or(Path::new("."))))
 }
 
 fn print_judgement(file: &Path, classifier: &Classifier) -> anyhow::Result<()> {

@@ -135,9 +135,7 @@ pub async fn unlock(
     Actor(by): Actor,
     Body(request): Body<UnlockRequest>,
 ) -> Result<Json<CommandOutcome>, Error> {
-    let (user, domain) = known_user(&context, &request.user).await?;
-    let identity = identity(request.identity)?;
-    let reason = reason(&request.reason)?;
+    let (user, domain, identity, reason) = whose(&context, request).await?;
     one(&context, &by, Action::Unlock { user, domain, identity, reason, since: None }).await.map(Json)
 }
 
@@ -147,10 +145,16 @@ pub async fn reset(
     Actor(by): Actor,
     Body(request): Body<UnlockRequest>,
 ) -> Result<Json<CommandOutcome>, Error> {
-    let (user, domain) = known_user(&context, &request.user).await?;
-    let identity = identity(request.identity)?;
-    let reason = reason(&request.reason)?;
+    let (user, domain, identity, reason) = whose(&context, request).await?;
     one(&context, &by, Action::Reset { user, domain, identity, reason }).await.map(Json)
+}
+
+async fn whose(
+    context: &Context,
+    request: UnlockRequest,
+) -> Result<(UserId, Domain, Option<Identity>, String), Error> {
+    let (user, domain) = known_user(context, &request.user).await?;
+    Ok((user, domain, identity(request.identity)?, reason(&request.reason)?))
 }
 
 async fn one(context: &Context, by: &str, action: Action) -> Result<CommandOutcome, Error> {

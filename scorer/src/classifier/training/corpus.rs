@@ -51,7 +51,11 @@ pub fn list(directory: &Path) -> Result<Vec<Labelled>, CorpusError> {
     Ok(messages)
 }
 
-fn from_index(directory: &Path, index: &Path) -> Result<Vec<Labelled>, CorpusError> {
+/// The messages that an index names, relative to `directory`.
+///
+/// # Errors
+/// When it cannot be read, or a line has no label.
+pub fn from_index(directory: &Path, index: &Path) -> Result<Vec<Labelled>, CorpusError> {
     let text = std::fs::read_to_string(index)
         .map_err(|source| CorpusError::Unreadable { path: index.to_owned(), source })?;
     let mut messages = Vec::new();
